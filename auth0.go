@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"itwin-token-server/internal/fresh"
+	"itwin-token-server/internal/jwks"
+	"itwin-token-server/internal/logs"
+	"itwin-token-server/internal/verified"
+)
+
+const (
+	// leeway is how far Auth0's clock and ours may differ.
+	leeway = 30 * time.Second
+
+	// keysRenew and keysUntil are how often the keys are fetched, and for how
+	// long they serve when Auth0 is gone: a revoked key is dead within minutes,
+	// and a day's outage leaves users signed in.
+	keysRenew = 5 * time.Minute
+	keysUntil = 24 * time.Hour
+
+	// keysHurry is the longest pause between tries while there are no keys at
+	// all: with a fetch that hangs, still within 15 s of Auth0's return.
+	keysHurry = 4 * time.Second
+
+	// keyPatience is how long a caller with an unknown key waits for a fetch.
+	keyPatience = 3 * time.Second
+)
+
+// A refusal is why a token is not accepted: fixed words for the caller, and a
+// short reason for the log and the metrics. Nothing in it comes from the token.
+type refusal struct{ reason, words string }
+
+func (r refusal) Error() string { return r.words }
+
+var (
+	errNotJWT    = refusal{"not_jwt", "the token is not a JWT: request an audience in Auth0"}
+	errMalformed = refusal{"malformed", "the token is not a well-formed JWT"}
+	errAlgorithm = refusal{"algorithm", "the token is not signed with RS256"}
+	errType      = refusal{"type", "the token's typ is neither JWT nor at+jwt"}
+	errCritical  = refusal{"critical", "the token's header has a crit"}
+	errNoKeyID   = refusal{"no_kid", "the token names no signing key (kid)"}
+	errIssuer    = refusal{"issuer", "another issuer: the token is not of this server's Auth0 tenant"}
+	errAudience  = refusal{"audience", "another audience: the token is for none that this server accepts"}
+	errExpired   = refusal{"expired", "expired"}
+	errNoExpiry  = refusal{"no_exp", "the token has no expiry (exp)"}
+	errNotYet    = refusal{"not_yet", "not valid yet"}
+	errClaims    = refusal{"claims", "a claim of the token has the wrong type"}
+	errUnknown   = refusal{"unknown_key", "signed with a key that this server's Auth0 tenant does not publish"}
+	errSignature = refusal{"signature", "the signature does not verify"}
+	errScope     = refusal{"scope", "a required scope is missing"}
+)
+
+// errNoKeys wraps what keeps the keys away. It is never the caller's fault.
+var errNoKeys = errors.New("no keys of Auth0 to verify with")
+
+// A caller is who sent a token that was found good.
+type caller struct {
+	subject string // the token's sub, as the log may show it
+}
+
+// A keySet is the tenant's signing keys at one moment, and the tokens that were
+// found good by them: with another set, all are checked again.
+type keySet struct {
+	keys    map[string]*rsa.PublicKey // by kid
+	fetched time.Time
+	good    verified.Tokens[caller]
+}
+
+// A verifier checks users' tokens against one Auth0 tenant.
+type verifier struct {
+	keys      *fresh.Value[*keySet]
+	parser    *jwt.Parser
+	validator *jwt.Validator
+	required  []string // scopes
+}
+
+// newVerifier makes a verifier for the tenant, audiences and scopes of c. Its
+// keys are fetched once keys.Run runs; report hears of each fetch.
+func newVerifier(c config, transport http.RoundTripper, report func(time.Duration, error)) *verifier {
+	checks := []jwt.ParserOption{
+		jwt.WithIssuer(c.issuer()),
+		jwt.WithExpirationRequired(),
+		jwt.WithIssuedAt(),
+		jwt.WithLeeway(leeway),
+	}
+	if len(c.Audiences) > 0 { // jwt takes an empty list for "check nothing"
+		checks = append(checks, jwt.WithAudience(c.Audiences...))
+	}
+	return &verifier{
+		keys: fresh.New(fresh.Config[*keySet]{
+			Fetch: func(ctx context.Context) (*keySet, fresh.Term, error) {
+				begun := time.Now()
+				keys, err := jwks.Fetch(ctx, transport, c.Domain)
+				return &keySet{keys: keys, fetched: begun}, fresh.Term{Renew: keysRenew, Until: keysUntil}, err
+			},
+			Report: report,
+			Hurry:  keysHurry,
+		}),
+		parser:    jwt.NewParser(jwt.WithStrictDecoding()),
+		validator: jwt.NewValidator(checks...),
+		required:  c.RequiredScopes,
+	}
+}
+
+// keysFetched is when the keys in use were fetched; zero: there are none.
+func (s *service) keysFetched() time.Time {
+	if keys, had := s.users.keys.Last(); had {
+		return keys.fetched
+	}
+	return time.Time{}
+}
+
+// verify checks a token, and says whose it is. Where the keys are not there it
+// waits for the fetch under way, until the deadline. Its errors are a [refusal],
+// or wrap errNoKeys.
+func (v *verifier) verify(ctx context.Context, raw string, deadline time.Time) (caller, error) {
+	keys, err := v.keys.Get(ctx, deadline)
+	if err != nil {
+		return caller{}, fmt.Errorf("%w: %w", errNoKeys, err)
+	}
+	if who, ok := keys.good.Get(raw); ok {
+		return who, nil
+	}
+	token, err := v.parse(raw)
+	if err != nil {
+		return caller{}, err
+	}
+	claims := token.Claims.(jwt.MapClaims)
+	if err := v.validate(claims); err != nil {
+		return caller{}, err
+	}
+	scoped := v.hasScopes(claims)
+	kid := token.Header["kid"].(string)
+	key, known := keys.keys[kid]
+	if !known && scoped {
+		// Only now: a token that would fail anyway must not cause a fetch.
+		keys, err = v.keys.Newer(ctx, earlier(deadline, time.Now().Add(keyPatience)))
+		if err != nil {
+			return caller{}, fmt.Errorf("%w: %w", errNoKeys, err)
+		}
+		key, known = keys.keys[kid]
+	}
+	if !known {
+		return caller{}, errUnknown
+	}
+	signed := raw[:strings.LastIndexByte(raw, '.')]
+	if jwt.SigningMethodRS256.Verify(signed, token.Signature, key) != nil {
+		return caller{}, errSignature
+	}
+	if !scoped {
+		return caller{}, errScope
+	}
+	sub, _ := claims["sub"].(string)
+	who := caller{subject: logs.Subject(sub)}
+	expires, _ := claims.GetExpirationTime() // validate has seen it
+	keys.good.Put(raw, who, expires.Add(leeway))
+	return who, nil
+}
+
+// parse takes a token apart and checks its header. The algorithm is ours to
+// choose, never the token's (RFC 8725 §3.1), and so is the key: jwk, jku, x5u
+// and x5c are not looked at.
+func (v *verifier) parse(raw string) (*jwt.Token, error) {
+	if strings.Count(raw, ".") != 2 { // Auth0's opaque tokens have no dot, or four
+		return nil, errNotJWT
+	}
+	token, _, err := v.parser.ParseUnverified(raw, jwt.MapClaims{})
+	switch {
+	case errors.Is(err, jwt.ErrTokenUnverifiable):
+		return nil, errAlgorithm
+	case err != nil:
+		return nil, errMalformed
+	}
+	if token.Header["alg"] != jwt.SigningMethodRS256.Alg() {
+		return nil, errAlgorithm
+	}
+	// To honour a crit is to know each name in it (RFC 7515 §4.1.11). We know none.
+	if _, critical := token.Header["crit"]; critical {
+		return nil, errCritical
+	}
+	if typ, ok := token.Header["typ"]; ok && !isTokenType(typ) {
+		return nil, errType
+	}
+	if kid, _ := token.Header["kid"].(string); kid == "" {
+		return nil, errNoKeyID
+	}
+	return token, nil
+}
+
+// isTokenType takes JWT, and at+jwt of the RFC 9068 profile. Media types have
+// no case (RFC 7515 §4.1.9).
+func isTokenType(typ any) bool {
+	text, _ := typ.(string)
+	return strings.EqualFold(text, "JWT") || strings.EqualFold(text, "at+jwt")
+}
+
+// validate checks the claims. Of several faults it names the one that explains
+// the others: a token of another tenant is not "expired".
+func (v *verifier) validate(claims jwt.MapClaims) error {
+	err := v.validator.Validate(claims)
+	if err == nil {
+		return nil
+	}
+	expires, _ := claims.GetExpirationTime()
+	switch {
+	case claims["iss"] == nil, errors.Is(err, jwt.ErrTokenInvalidIssuer):
+		return errIssuer
+	case errors.Is(err, jwt.ErrInvalidType):
+		return errClaims
+	case expires == nil:
+		return errNoExpiry
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return errExpired
+	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
+		return errNotYet
+	}
+	return errAudience // the one check that is left
+}
+
+// hasScopes looks for each required scope in the token's scope (RFC 8693 §4.2),
+// and in the permissions that Auth0 adds with RBAC.
+func (v *verifier) hasScopes(claims jwt.MapClaims) bool {
+	if len(v.required) == 0 {
+		return true
+	}
+	text, _ := claims["scope"].(string)
+	scopes := strings.Fields(text)
+	permissions, _ := claims["permissions"].([]any)
+	return !slices.ContainsFunc(v.required, func(required string) bool {
+		return !slices.Contains(scopes, required) && !slices.Contains(permissions, any(required))
+	})
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}

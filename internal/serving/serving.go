@@ -1,0 +1,114 @@
+// Package serving runs HTTP servers that slow, huge and rude clients cannot
+// hold up, and ends them without cutting a request short.
+package serving
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"itwin-token-server/internal/fresh"
+	"itwin-token-server/internal/logs"
+)
+
+// The bounds on what a client may take. None of them limits an honest one.
+const (
+	headerTimeout  = 10 * time.Second // for the whole header to arrive
+	requestTimeout = 30 * time.Second // for a request and its answer
+	idleTimeout    = 2 * time.Minute  // between requests of one connection
+	maxHeader      = 60 << 10         // bytes; net/http adds 4 KiB to it
+)
+
+// The parts of a shutdown: under 10 s in all, which is what orchestrators give.
+const (
+	linger = time.Second     // still listening, so that probes can see "not ready"
+	drain  = 7 * time.Second // for requests in flight to be answered in full
+	cut    = time.Second     // for those then told that it is over
+)
+
+// A Server is what [Run] serves.
+type Server struct {
+	Listener    net.Listener
+	Handler     http.Handler
+	Certificate *fresh.Value[*tls.Certificate] // nil: plain http
+	Log         *slog.Logger
+	Stopping    func() // is told when the shutdown begins
+}
+
+// Run serves until ctx ends, and then as long as requests in flight need, but no
+// more than 10 s. Its error is nil after an orderly end.
+func Run(ctx context.Context, s Server) error {
+	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	server := newServer(requests, s.Handler, s.Log)
+	failed := make(chan error, 1)
+	go func() { failed <- serve(server, s) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	s.Stopping()
+	server.SetKeepAlivesEnabled(false)
+	time.Sleep(linger)
+	if shutdown(server, drain) == nil {
+		return nil
+	}
+	cancel() // who still waits is answered with an error, not with a broken connection
+	if err := shutdown(server, cut); err != nil {
+		return errors.Join(err, server.Close())
+	}
+	return nil
+}
+
+// newServer makes a server that keeps the bounds; requests' contexts are of ctx.
+func newServer(ctx context.Context, handler http.Handler, to *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       requestTimeout,
+		WriteTimeout:      requestTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          log.New(errorLog{to}, "", 0),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}
+}
+
+func serve(server *http.Server, s Server) error {
+	if s.Certificate == nil {
+		return server.Serve(s.Listener)
+	}
+	server.TLSConfig = &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return s.Certificate.Get(hello.Context(), time.Now().Add(headerTimeout))
+		},
+	}
+	return server.ServeTLS(s.Listener, "", "")
+}
+
+// errorLog takes what net/http has to say. Most of it is callers' doing, like a
+// broken handshake; a panic is ours.
+type errorLog struct{ log *slog.Logger }
+
+func (e errorLog) Write(line []byte) (int, error) {
+	level := slog.LevelDebug
+	if bytes.HasPrefix(line, []byte("http: panic")) {
+		level = slog.LevelError
+	}
+	e.log.Log(context.Background(), level, "net/http", "said", logs.Printable(string(line)))
+	return len(line), nil
+}
+
+func shutdown(server *http.Server, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return server.Shutdown(ctx)
+}
