@@ -144,7 +144,7 @@ func (v *verifier) verify(ctx context.Context, raw string, deadline time.Time) (
 	key, known := keys.keys[kid]
 	if !known && scoped {
 		// Only now: a token that would fail anyway must not cause a fetch.
-		keys, err = v.keys.Newer(ctx, earlier(deadline, time.Now().Add(keyPatience)))
+		keys, err = v.keys.Newer(ctx, earlier(deadline, time.Now().Add(keyPatience)), keys)
 		if err != nil {
 			return caller{}, fmt.Errorf("%w: %w", errNoKeys, err)
 		}
@@ -213,7 +213,7 @@ func (v *verifier) validate(claims jwt.MapClaims) error {
 	}
 	expires, _ := claims.GetExpirationTime()
 	switch {
-	case claims["iss"] == nil, errors.Is(err, jwt.ErrTokenInvalidIssuer):
+	case claims["iss"] == nil, claims["iss"] == "", errors.Is(err, jwt.ErrTokenInvalidIssuer):
 		return errIssuer
 	case errors.Is(err, jwt.ErrInvalidType):
 		return errClaims

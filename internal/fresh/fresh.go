@@ -53,7 +53,7 @@ type Term struct {
 }
 
 // Config is what a [Value] needs to know of the remote end.
-type Config[T any] struct {
+type Config[T comparable] struct {
 	// Fetch gets the value. It must return soon after its context ends, which
 	// is after 10 s or at shutdown. It is never called twice at once.
 	Fetch func(context.Context) (T, Term, error)
@@ -67,7 +67,7 @@ type Config[T any] struct {
 }
 
 // A Value is one remote value, kept fresh. Use [New].
-type Value[T any] struct {
+type Value[T comparable] struct {
 	config Config[T]
 	state  atomic.Pointer[state[T]] // written by the owner only
 	hurry  chan struct{}            // a reader found nothing to serve
@@ -75,7 +75,7 @@ type Value[T any] struct {
 }
 
 // A state is what readers see; it never changes once published.
-type state[T any] struct {
+type state[T comparable] struct {
 	value    T
 	until    time.Time     // the value serves until then; zero: there has been none
 	err      error         // why the last fetch failed, nil if it did not
@@ -86,7 +86,7 @@ type state[T any] struct {
 
 // New makes a value that has not been fetched. Readers already wait for its
 // first fetch, which begins with [Value.Run].
-func New[T any](config Config[T]) *Value[T] {
+func New[T comparable](config Config[T]) *Value[T] {
 	if config.Hurry == 0 {
 		config.Hurry = maxBackoff
 	}
@@ -141,13 +141,17 @@ func (v *Value[T]) wait(ctx context.Context, s *state[T], deadline time.Time) (T
 	return *new(T), s.err
 }
 
-// Newer has the value fetched anew and returns it: what the next fetch to end
-// brings, or else the value there is, since a failed fetch takes nothing away.
-// It waits until the deadline or the end of ctx. All who ask at one moment
-// share a fetch; five may follow one another, then one in 30 s. Where that is
-// too late for the deadline it does not wait, but the fetch is still made.
-func (v *Value[T]) Newer(ctx context.Context, deadline time.Time) (T, error) {
+// Newer returns another value than the one that the caller has found wanting. If
+// there is none yet it asks for a fetch and waits for that, until the deadline
+// or the end of ctx; the value may still be the same one then, since a failed
+// fetch takes nothing away. All who ask at one moment share a fetch; five may
+// follow one another, then one in 30 s. Where that is too late for the deadline
+// it does not wait, but the fetch is still made.
+func (v *Value[T]) Newer(ctx context.Context, deadline time.Time, than T) (T, error) {
 	s := v.state.Load()
+	if s.value != than {
+		return v.Get(ctx, deadline)
+	}
 	if !s.fetching && s.askable.After(deadline) {
 		select {
 		case v.ask <- s.next:

@@ -76,9 +76,11 @@ func get(v *Value[int]) (n int, took time.Duration, err error) {
 	return n, time.Since(begun), err
 }
 
+// newer asks for another value than the last, with three seconds of patience.
 func newer(v *Value[int]) (n int, took time.Duration) {
 	begun := time.Now()
-	n, _ = v.Newer(context.Background(), begun.Add(3*time.Second))
+	last, _ := v.Last()
+	n, _ = v.Newer(context.Background(), begun.Add(3*time.Second), last)
 	return n, time.Since(begun)
 }
 
@@ -368,6 +370,18 @@ func TestNewer(t *testing.T) {
 	})
 }
 
+func TestNewerThanAnOldValueCostsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &remote{term: Term{Renew: time.Hour, Until: 24 * time.Hour}}
+		v := start(t, r, 0)
+		get(v)
+		if n, err := v.Newer(t.Context(), time.Now().Add(time.Second), 0); n != 1 || err != nil {
+			t.Errorf("newer than 0 = %d, %v; want 1", n, err)
+		}
+		wantFetches(t, r, 1)
+	})
+}
+
 func TestAFloodOfAskersIsATrickleOfFetches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &remote{term: Term{Renew: time.Hour, Until: 24 * time.Hour}}
@@ -376,7 +390,8 @@ func TestAFloodOfAskersIsATrickleOfFetches(t *testing.T) {
 		get(v)
 		for range 6000 { // ten minutes, ten a second, half of which leave midway
 			ctx, leave := context.WithCancel(t.Context())
-			go v.Newer(ctx, time.Now().Add(3*time.Second))
+			last, _ := v.Last()
+			go v.Newer(ctx, time.Now().Add(3*time.Second), last)
 			time.Sleep(20 * time.Millisecond)
 			leave()
 			go newer(v)

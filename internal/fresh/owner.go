@@ -6,7 +6,7 @@ import (
 )
 
 // An owner is the state of [Value.Run]: what only its goroutine knows.
-type owner[T any] struct {
+type owner[T comparable] struct {
 	*Value[T]
 	backoff time.Duration // the last pause after a failure, 0 after a success
 	asks    time.Time     // the time up to which the askers' fetches are spent (a token bucket in one value, GCRA)

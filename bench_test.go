@@ -1,0 +1,118 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"itwin-token-server/internal/logs"
+	"itwin-token-server/internal/standin"
+)
+
+// manyTokens are tokens of as many users. Signing takes a millisecond each.
+func manyTokens(s *standin.Standin, n int) []string {
+	tokens := make([]string, n)
+	var signers sync.WaitGroup
+	for signer := range 2 {
+		signers.Go(func() {
+			for i := signer; i < n; i += 2 {
+				tokens[i] = s.Tenant.AccessToken(testAudience, standin.Claims{"sub": "auth0|" + strconv.Itoa(i)})
+			}
+		})
+	}
+	signers.Wait()
+	return tokens
+}
+
+// warm is a service that has its keys and its token, and a full set of checks.
+func warm(t testing.TB, s *standin.Standin) *service {
+	c := testConfig(s)
+	c.RequiredScopes = []string{"openid"}
+	d := newService(c, s.Transport(), logs.New(io.Discard, "text", slog.LevelInfo))
+	owner(t, d.users.keys.Run)
+	owner(t, d.tokens.Run)
+	for _, _, err := getToken(d.tokens); err != nil; _, _, err = getToken(d.tokens) {
+		t.Fatal(err)
+	}
+	if err := try(d.users, s.Tenant.AccessToken(testAudience)); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// A sink is a ResponseWriter that costs next to nothing.
+type sink struct{ header http.Header }
+
+func (s sink) Header() http.Header         { return s.header }
+func (s sink) Write(b []byte) (int, error) { return len(b), nil }
+func (s sink) WriteHeader(int)             {}
+
+func request(token string) *http.Request {
+	r := httptest.NewRequest("GET", "/getToken", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Accept", "*/*")
+	return r
+}
+
+// distinct runs f with tokens of which none is seen twice by one service.
+func distinct(b *testing.B, f func(s *service, token string)) {
+	s := standins(b)
+	tokens := manyTokens(s, 2000)
+	b.ReportAllocs()
+	var d *service
+	for i := 0; b.Loop(); i++ {
+		if i%len(tokens) == 0 {
+			b.StopTimer()
+			d = warm(b, s)
+			b.StartTimer()
+		}
+		f(d, tokens[i%len(tokens)])
+	}
+}
+
+func BenchmarkVerifyDistinct(b *testing.B) {
+	distinct(b, func(d *service, token string) {
+		if _, err := d.users.verify(b.Context(), token, time.Time{}); err != nil {
+			b.Fatal(err)
+		}
+	})
+}
+
+func BenchmarkVerifyRepeated(b *testing.B) {
+	s := standins(b)
+	d, token := warm(b, s), s.Tenant.AccessToken(testAudience)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := d.users.verify(b.Context(), token, time.Time{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkHandlerDistinct(b *testing.B) {
+	var routes http.Handler
+	var of *service
+	distinct(b, func(d *service, token string) {
+		if d != of {
+			of, routes = d, d.routes()
+		}
+		routes.ServeHTTP(sink{http.Header{}}, request(token))
+	})
+}
+
+func BenchmarkHandlerRepeated(b *testing.B) {
+	s := standins(b)
+	d, r := warm(b, s).routes(), request(s.Tenant.AccessToken(testAudience))
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		r := r.Clone(b.Context())
+		for pb.Next() {
+			d.ServeHTTP(sink{http.Header{}}, r)
+		}
+	})
+}
