@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"crypto/rsa"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -74,6 +76,7 @@ type keySet struct {
 	keys    map[string]*rsa.PublicKey // by kid
 	fetched time.Time
 	good    verified.Tokens[caller]
+	header  atomic.Pointer[tokenHeader] // of the last good token
 }
 
 // A verifier checks users' tokens against one Auth0 tenant.
@@ -87,12 +90,7 @@ type verifier struct {
 // newVerifier makes a verifier for the tenant, audiences and scopes of c. Its
 // keys are fetched once keys.Run runs; report hears of each fetch.
 func newVerifier(c config, transport http.RoundTripper, report func(time.Duration, error)) *verifier {
-	checks := []jwt.ParserOption{
-		jwt.WithIssuer(c.issuer()),
-		jwt.WithExpirationRequired(),
-		jwt.WithIssuedAt(),
-		jwt.WithLeeway(leeway),
-	}
+	checks := []jwt.ParserOption{jwt.WithIssuer(c.issuer()), jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithLeeway(leeway)}
 	if len(c.Audiences) > 0 { // jwt takes an empty list for "check nothing"
 		checks = append(checks, jwt.WithAudience(c.Audiences...))
 	}
@@ -128,73 +126,106 @@ func (v *verifier) verify(ctx context.Context, raw string, deadline time.Time) (
 	if err != nil {
 		return caller{}, fmt.Errorf("%w: %w", errNoKeys, err)
 	}
-	if who, ok := keys.good.Get(raw); ok {
+	place := keys.good.Place(raw)
+	if who, ok := place.Get(); ok {
 		return who, nil
 	}
-	token, err := v.parse(raw)
+	token, err := v.parse(raw, keys.header.Load())
 	if err != nil {
 		return caller{}, err
 	}
-	claims := token.Claims.(jwt.MapClaims)
-	if err := v.validate(claims); err != nil {
+	if err := v.validate(token.claims); err != nil {
 		return caller{}, err
 	}
-	scoped := v.hasScopes(claims)
-	kid := token.Header["kid"].(string)
-	key, known := keys.keys[kid]
+	scoped := v.hasScopes(token.claims)
+	key, known := keys.keys[token.header.kid]
 	if !known && scoped {
 		// Only now: a token that would fail anyway must not cause a fetch.
 		keys, err = v.keys.Newer(ctx, earlier(deadline, time.Now().Add(keyPatience)), keys)
 		if err != nil {
 			return caller{}, fmt.Errorf("%w: %w", errNoKeys, err)
 		}
-		key, known = keys.keys[kid]
+		key, known = keys.keys[token.header.kid]
+		place = keys.good.Place(raw)
 	}
 	if !known {
 		return caller{}, errUnknown
 	}
-	signed := raw[:strings.LastIndexByte(raw, '.')]
-	if jwt.SigningMethodRS256.Verify(signed, token.Signature, key) != nil {
+	if jwt.SigningMethodRS256.Verify(token.signed, token.signature, key) != nil {
 		return caller{}, errSignature
 	}
 	if !scoped {
 		return caller{}, errScope
 	}
-	sub, _ := claims["sub"].(string)
-	who := caller{subject: logs.Subject(sub)}
-	expires, _ := claims.GetExpirationTime() // validate has seen it
-	keys.good.Put(raw, who, expires.Add(leeway))
+	sub, _ := token.claims["sub"].(string)
+	who := caller{logs.Subject(sub)}
+	expires, _ := token.claims.GetExpirationTime() // validate has seen it
+	place.Put(who, expires.Add(leeway))
+	if keys.header.Load() != token.header {
+		keys.header.Store(token.header)
+	}
 	return who, nil
 }
 
-// parse takes a token apart and checks its header. The algorithm is ours to
-// choose, never the token's (RFC 8725 §3.1), and so is the key: jwk, jku, x5u
-// and x5c are not looked at.
-func (v *verifier) parse(raw string) (*jwt.Token, error) {
-	if strings.Count(raw, ".") != 2 { // Auth0's opaque tokens have no dot, or four
-		return nil, errNotJWT
+// A parsedToken is a token taken apart. Nothing in it is to be believed yet.
+type parsedToken struct {
+	header    *tokenHeader
+	claims    jwt.MapClaims
+	signed    string // what the signature is over
+	signature []byte
+}
+
+// A tokenHeader is a header that passed its checks.
+type tokenHeader struct{ text, kid string }
+
+// parse takes a token apart (RFC 7515 §3.1) and checks its header, unless that is
+// the last good one: a tenant's tokens differ in their claims, hardly ever in
+// their headers.
+func (v *verifier) parse(raw string, last *tokenHeader) (token parsedToken, err error) {
+	parts := strings.SplitN(raw, ".", 4)
+	if len(parts) != 3 { // Auth0's opaque tokens have no dot, or four
+		return token, errNotJWT
 	}
-	token, _, err := v.parser.ParseUnverified(raw, jwt.MapClaims{})
-	switch {
-	case errors.Is(err, jwt.ErrTokenUnverifiable):
-		return nil, errAlgorithm
-	case err != nil:
+	if token.header = last; last == nil || last.text != parts[0] {
+		if token.header, err = v.parseHeader(parts[0]); err != nil {
+			return token, err
+		}
+	}
+	claims, err := v.parser.DecodeSegment(parts[1])
+	if err != nil || json.Unmarshal(claims, &token.claims) != nil {
+		return token, errMalformed
+	}
+	if token.signature, err = v.parser.DecodeSegment(parts[2]); err != nil {
+		return token, errMalformed
+	}
+	token.signed = raw[:len(parts[0])+1+len(parts[1])]
+	return token, nil
+}
+
+// parseHeader checks a header. The algorithm is ours to choose, never the
+// token's (RFC 8725 §3.1), and so is the key: jwk, jku, x5u and x5c are not
+// looked at. Names match exactly, as they do in a map and not in a struct.
+func (v *verifier) parseHeader(text string) (*tokenHeader, error) {
+	decoded, err := v.parser.DecodeSegment(text)
+	var header map[string]any
+	if err != nil || json.Unmarshal(decoded, &header) != nil {
 		return nil, errMalformed
 	}
-	if token.Header["alg"] != jwt.SigningMethodRS256.Alg() {
+	if header["alg"] != jwt.SigningMethodRS256.Alg() {
 		return nil, errAlgorithm
 	}
 	// To honour a crit is to know each name in it (RFC 7515 §4.1.11). We know none.
-	if _, critical := token.Header["crit"]; critical {
+	if _, critical := header["crit"]; critical {
 		return nil, errCritical
 	}
-	if typ, ok := token.Header["typ"]; ok && !isTokenType(typ) {
+	if typ, ok := header["typ"]; ok && !isTokenType(typ) {
 		return nil, errType
 	}
-	if kid, _ := token.Header["kid"].(string); kid == "" {
+	kid, _ := header["kid"].(string)
+	if kid == "" {
 		return nil, errNoKeyID
 	}
-	return token, nil
+	return &tokenHeader{text, kid}, nil
 }
 
 // isTokenType takes JWT, and at+jwt of the RFC 9068 profile. Media types have

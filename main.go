@@ -45,7 +45,7 @@ The settings are in .env, each with a comment; copy it to .env.local and fill it
 `
 
 // errUsage is a command line that cannot be understood.
-var errUsage = errors.New("unknown command")
+var errUsage = errors.New("usage")
 
 // errSaid is a failure of which all has been said on the output.
 var errSaid = errors.New("not all is well")
@@ -53,7 +53,9 @@ var errSaid = errors.New("not all is well")
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	err := run(ctx, program{os.Args[1:], os.Environ(), ".", os.Stdin, os.Stdout, os.Stderr, upstream.Transport(nil)})
+	log := logs.NewQueue(os.Stderr)
+	err := run(ctx, program{os.Args[1:], os.Environ(), ".", os.Stdin, os.Stdout, log, upstream.Transport(nil)})
+	log.Close()
 	switch {
 	case errors.Is(err, errUsage):
 		fmt.Fprintln(os.Stderr, err)
@@ -86,6 +88,9 @@ func run(ctx context.Context, p program) error {
 	}
 	switch command {
 	case "serve":
+		if len(args) > 0 {
+			return fmt.Errorf("%w: serve takes no arguments: its settings are variables", errUsage)
+		}
 		return serve(ctx, p)
 	case "demo":
 		return runDemo(ctx, p, args)
@@ -98,7 +103,7 @@ func run(ctx context.Context, p program) error {
 		_, err := io.WriteString(p.stdout, usage)
 		return err
 	}
-	return fmt.Errorf("%w %q: want serve, demo, check, version or help", errUsage, command)
+	return fmt.Errorf("%w: unknown command %q: want serve, demo, check, version or help", errUsage, command)
 }
 
 // buildText names the build: version, commit, Go version.
@@ -152,8 +157,11 @@ func runDemo(ctx context.Context, p program, args []string) error {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(p.stderr)
 	life := flags.Duration("token-life", time.Hour, "how long an iTwin token lives")
-	if err := flags.Parse(args); err != nil {
-		return errUsage
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp): // printed by now
+		return nil
+	case err != nil || flags.NArg() > 0:
+		return fmt.Errorf("%w: demo takes nothing but -token-life", errUsage)
 	}
 	d, err := demo.Start(*life)
 	if err != nil {
@@ -227,7 +235,7 @@ func check(ctx context.Context, p program, args []string) error {
 	if len(args) > 1 {
 		return fmt.Errorf("%w: check wants one token, or - to read it from standard input", errUsage)
 	}
-	token, err := doctor.Token(strings.Join(args, ""), p.stdin)
+	token, err := doctor.Token(args, p.stdin)
 	if err != nil {
 		return err
 	}

@@ -29,22 +29,29 @@ type entry[T any] struct {
 	value T
 }
 
+// A Place is where a token is remembered, if it is.
+type Place[T any] struct {
+	slot *atomic.Pointer[entry[T]]
+	sum  [sha256.Size]byte
+}
+
+// Place finds a token's place. The token is hashed here, and only here.
+func (t *Tokens[T]) Place(token string) Place[T] {
+	var buffer [1 << 10]byte // most tokens fit, and are then not copied to the heap
+	sum := sha256.Sum256(append(buffer[:0], token...))
+	return Place[T]{&t.slots[binary.LittleEndian.Uint16(sum[:])%size], sum}
+}
+
 // Get returns the value put in for the token, until its time is over.
-func (t *Tokens[T]) Get(token string) (value T, ok bool) {
-	sum := sha256.Sum256([]byte(token))
-	e := t.slot(sum).Load()
-	if e == nil || e.sum != sum || !time.Now().Before(e.until) {
+func (p Place[T]) Get() (value T, ok bool) {
+	e := p.slot.Load()
+	if e == nil || e.sum != p.sum || !time.Now().Before(e.until) {
 		return value, false
 	}
 	return e.value, true
 }
 
 // Put remembers the token's value until the given time.
-func (t *Tokens[T]) Put(token string, value T, until time.Time) {
-	sum := sha256.Sum256([]byte(token))
-	t.slot(sum).Store(&entry[T]{sum, until, value})
-}
-
-func (t *Tokens[T]) slot(sum [sha256.Size]byte) *atomic.Pointer[entry[T]] {
-	return &t.slots[binary.LittleEndian.Uint16(sum[:])%size]
+func (p Place[T]) Put(value T, until time.Time) {
+	p.slot.Store(&entry[T]{p.sum, until, value})
 }

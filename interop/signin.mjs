@@ -1,0 +1,69 @@
+// A user signs in: the authorization code flow with PKCE (RFC 7636), the way the apps do it, without a browser.
+
+import assert from 'node:assert/strict';
+import { createHash, randomBytes } from 'node:crypto';
+
+import { ask } from './ask.mjs';
+import { API_SCOPE, APP, AUDIENCE, USER } from './provider.mjs';
+
+/**
+ * A sign-in about to begin: `authorize` is the address to send the user to, and `redeem(callback)` the form that turns
+ * the address they come back to into tokens. With no `resource` (null) the access token will be opaque, as Auth0's is without an audience.
+ */
+export function beginSignIn(tenant, { resource = AUDIENCE, scope = API_SCOPE } = {}) {
+  const verifier = randomBytes(32).toString('base64url');
+  const audience = resource ? { resource } : {};
+  const authorize = new URL(`${tenant.issuer}auth`);
+  authorize.search = new URLSearchParams({
+    client_id: APP,
+    response_type: 'code',
+    redirect_uri: tenant.redirectURI,
+    scope: `openid profile email ${scope}`.trim(),
+    code_challenge: createHash('sha256').update(verifier).digest('base64url'),
+    code_challenge_method: 'S256',
+    ...audience,
+  });
+  const redeem = (callback) => ({
+    grant_type: 'authorization_code',
+    client_id: APP,
+    redirect_uri: tenant.redirectURI,
+    code: new URL(callback).searchParams.get('code'),
+    code_verifier: verifier,
+    ...audience,
+  });
+  return { authorize: authorize.href, redeem, token: `${tenant.issuer}token` };
+}
+
+/** Signs USER in at the tenant and resolves to its answer: `access_token`, `id_token` and what else it says. */
+export async function signIn(tenant, certificates, options) {
+  const { authorize, redeem, token } = beginSignIn(tenant, options);
+  const callback = await walk(authorize, tenant.redirectURI, certificates);
+  const answer = await ask(token, { ...certificates, form: redeem(callback) });
+  assert.equal(answer.status, 200, answer.body);
+  return JSON.parse(answer.body);
+}
+
+/** Follows the provider from `url`, filling in its sign-in and consent pages, until it sends the user to `end`. */
+async function walk(url, end, { ca }) {
+  const cookies = new Map();
+  let form;
+  for (let steps = 0; steps < 12; steps++) {
+    const headers = { cookie: [...cookies].map((pair) => pair.join('=')).join('; ') };
+    const answer = await ask(url, { ca, form, headers });
+    form = undefined;
+    for (const cookie of answer.headers['set-cookie'] ?? []) {
+      const [, name, value] = /^([^=]+)=([^;]*)/.exec(cookie);
+      cookies.set(name, value);
+    }
+    if (answer.headers.location) {
+      url = new URL(answer.headers.location, url).href;
+      if (url.startsWith(end)) return url;
+    } else {
+      assert.equal(answer.status, 200, answer.body);
+      url = new URL(/<form[^>]* action="([^"]+)"/.exec(answer.body)[1], url).href;
+      const [, prompt] = /name="prompt" value="([^"]+)"/.exec(answer.body);
+      form = { prompt, login: USER.sub, password: 'any' };
+    }
+  }
+  throw new Error(`the provider did not come to an end: last at ${url}`);
+}
