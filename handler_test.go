@@ -433,3 +433,41 @@ func TestOutcomesAreWhatTheMetricsCount(t *testing.T) {
 		}
 	})
 }
+
+// FuzzAuthorization sends anything in the one header that callers control: only
+// what the tenant signed gets a token, and no answer repeats what was sent.
+func FuzzAuthorization(f *testing.F) {
+	d := open(f, nil)
+	if resp := d.exchange(); resp.StatusCode != 200 {
+		f.Fatalf("an honest token gets %d", resp.StatusCode)
+	}
+	honest := d.s.Tenant.AccessToken(testAudience)
+	for _, seed := range []string{
+		"", "Bearer", "Bearer ", "bearer  " + honest, "Bearer " + honest, honest, "Basic dTpw", "Bearer " + honest + " " + honest,
+		"Bearer " + honest[:len(honest)-2], "Bearer a.b.c", "Bearer ..", "Bearer\t" + honest, "Bearer " + d.s.Tenant.OpaqueToken(), "Bearer \x00\"\\\n",
+	} {
+		f.Add(seed, "")
+		f.Add("Bearer "+honest, seed)
+	}
+	f.Fuzz(func(t *testing.T, first, second string) {
+		r := httptest.NewRequest("GET", "/getToken", nil)
+		r.Header["Authorization"] = []string{first}
+		if second != "" {
+			r.Header["Authorization"] = []string{first, second}
+		}
+		w := httptest.NewRecorder()
+		d.serve.ServeHTTP(w, r)
+		if w.Code == 200 && (second != "" || !strings.Contains(first, sameSigned(honest))) {
+			t.Fatalf("Authorization %q, %q gets a token", first, second)
+		}
+		if challenge := w.Header().Get("WWW-Authenticate"); w.Code != 200 && (w.Code != 400 && w.Code != 401 || !strings.HasPrefix(challenge, realm)) {
+			t.Fatalf("Authorization %q, %q gets %d with %q", first, second, w.Code, challenge)
+		}
+		if len(first) > 20 && strings.Contains(w.Body.String(), first) {
+			t.Fatalf("the answer to %q repeats it", first)
+		}
+	})
+}
+
+// sameSigned is the part of a token that its signature covers.
+func sameSigned(token string) string { return token[:strings.LastIndexByte(token, '.')] }

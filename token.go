@@ -23,9 +23,9 @@ const (
 	// maxLife bounds what is believed of expires_in.
 	maxLife = 24 * time.Hour
 
-	// lastSeconds is the end of a token's life in which it is not handed out: it
+	// lastMoments is the end of a token's life in which it is not handed out: it
 	// would die on its way. For a short-lived token it is a tenth of its life.
-	lastSeconds = 5 * time.Second
+	lastMoments = 5 * time.Second
 )
 
 // An itwinToken is an access token of the iTwin Platform, with all that an
@@ -47,7 +47,7 @@ func newTokens(c config, transport http.RoundTripper, report func(time.Duration,
 			if err != nil {
 				return nil, fresh.Term{}, err
 			}
-			term := fresh.Term{Renew: life / 2, Until: life - min(life/10, lastSeconds)}
+			term := fresh.Term{Renew: life / 2, Until: life - min(life/10, lastMoments)}
 			return newItwinToken(access, begun.Add(life)), term, nil
 		},
 		Report: report,

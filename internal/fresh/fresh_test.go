@@ -294,7 +294,7 @@ func TestADayOfRenewals(t *testing.T) {
 			if err != nil || took != 0 {
 				t.Fatalf("get = %v after %v, want a value at once", err, took)
 			}
-			if left := r.begins()[n-1].Add(time.Hour).Sub(time.Now()); left < time.Hour*4/10 {
+			if left := time.Until(r.begins()[n-1].Add(time.Hour)); left < time.Hour*4/10 {
 				t.Fatalf("a value with %v left, want at least 40%% of an hour", left)
 			}
 			time.Sleep(10 * time.Second)

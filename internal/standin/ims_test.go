@@ -78,7 +78,7 @@ func TestTokensLiveToOrder(t *testing.T) {
 		if !s.IMS.Valid(token) {
 			t.Error("a token died early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if s.IMS.Valid(token) {
 			t.Error("a token outlived its life")
 		}

@@ -1,0 +1,53 @@
+.DEFAULT_GOAL := help
+.PHONY: help test race lint fuzz fuzz-long faults soak bench growth profile interop viewer-test release image replicas deploy-test
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+test: ## the README's test command
+	go test ./...
+
+race: ## the same, with the race detector
+	go test -race ./...
+
+lint: ## gofmt, vet, staticcheck, the other platforms
+	bash .ci/run lint
+
+fuzz: ## each fuzz target for 20 s
+	bash .ci/run fuzz
+
+fuzz-long: ## each fuzz target for 10 min
+	FUZZTIME=10m bash .ci/run fuzz
+
+faults: ## outages, attacks and renewals, on the built program
+	bash .ci/run faults
+
+soak: ## ten minutes of mixed load, with faults coming and going
+	go test -tags soak -count=1 -timeout 20m -run Soak -v ./internal/faults
+
+bench: ## CPU, memory and start-up beside others' servers; writes bench/results.* and the README's table
+	cd bench && go run . -readme ../README.md
+
+growth: ## the same with 1, 2 and 4 processors, and with a log that is read slowly
+	cd bench && go run . -growth
+
+profile: ## CPU, allocation and lock profiles of both workloads, into bench/profiles
+	cd bench && go run . -profile profiles
+
+interop: ## the built server against oidc-provider in both roles, and Chromium
+	bash interop/test.sh
+
+viewer-test: ## the iTwin Viewer on the token server, in Chromium
+	bash examples/viewer/test.sh
+
+release: ## binaries for all platforms, checksums and an SBOM, into dist/
+	bash deploy/release.sh
+
+image: ## the container image; where no base can be pulled, its last stage is proved
+	bash deploy/image.sh
+
+replicas: ## three replicas behind nginx, through crashes, restarts, outage and rotation
+	bash deploy/test.sh replicas
+
+deploy-test: ## every file of deploy/, tried
+	bash deploy/test.sh
