@@ -51,7 +51,7 @@ func standins(t testing.TB) *standin.Standin {
 // testConfig is what a user of the stand-ins would set.
 func testConfig(s *standin.Standin) config {
 	return config{
-		ClientID: s.IMS.ClientID(), ClientSecret: secret(s.IMS.ClientSecret()),
+		ClientID: s.IMS.ClientID(), ClientSecret: newSecret(s.IMS.ClientSecret()),
 		Domain: s.Tenant.Domain(), Audiences: []string{testAudience, testClient},
 		Authority: s.IMS.URL(), Scope: "itwin-platform",
 	}
@@ -199,7 +199,11 @@ func TestForgeriesAndMalformationsAreRefused(t *testing.T) {
 		if len(all) < 60 {
 			t.Errorf("%d forgeries, want at least 60", len(all))
 		}
+		counted := outcomes()
 		for _, forgery := range all {
+			if _, ok := counted[forgery.want.(refusal).reason]; !ok {
+				t.Errorf("the metrics do not count %v", forgery.want)
+			}
 			for range 2 { // the second time, nothing may have been learned from the first
 				if err := try(v, forgery.token); err != forgery.want {
 					t.Errorf("verify(%s) = %v, want %v", forgery.name, err, forgery.want)
@@ -387,11 +391,14 @@ func (f forger) signatures() []forgery {
 	honest := strings.Split(f.with(nil), ".")
 	other := strings.Split(f.with(standin.Claims{"sub": "auth0|another"}), ".")
 	join := func(parts ...string) string { return strings.Join(parts, ".") }
-	flipped := []byte(honest[2])
+	flipped, err := base64.RawURLEncoding.DecodeString(honest[2])
+	if err != nil {
+		f.t.Fatal(err)
+	}
 	flipped[0] ^= 1
 	return []forgery{
 		{"a signature cut", join(honest[0], honest[1], b64("cut")), errSignature},
-		{"a signature with a bit changed", join(honest[0], honest[1], string(flipped)), errSignature},
+		{"a signature with a bit changed", join(honest[0], honest[1], b64(string(flipped))), errSignature},
 		{"another token's signature", join(honest[0], honest[1], other[2]), errSignature},
 		{"another token's claims", join(honest[0], other[1], honest[2]), errSignature},
 		{"signature of zeroes", join(honest[0], honest[1], b64(string(make([]byte, 256)))), errSignature},

@@ -5,15 +5,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/netip"
-	"net/url"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"itwin-token-server/internal/serving"
 	"itwin-token-server/internal/settings"
 )
 
@@ -42,9 +39,9 @@ type config struct {
 	LogFormat      string // text or json
 	MetricsAddr    string // empty: off
 
-	found    []settings.Setting
-	misspelt []string // warnings of names that are no settings
-	warnings []string // of what works, and is unwise
+	found    []settings.Setting // a secret's without its value
+	misspelt []string           // warnings of names that are no settings
+	warnings []string           // of what works, and is unwise
 
 	incomplete bool // a required setting is missing
 }
@@ -80,54 +77,79 @@ func declared() []settings.Setting {
 func loadConfig(environ []string, dir string) (config, error) {
 	found, misspelt, err := settings.Find(declared(), prefix, environ, dir)
 	c := config{found: found, misspelt: misspelt}
-	p := parser{found: found, faults: []error{err}}
+	p := parser{found: found, faults: []error{err}, unread: errors.Is(err, settings.ErrUnread)}
 	c.parse(&p)
-	c.incomplete = c.ClientID == "" || c.Domain == "" || c.ClientSecret == "" && c.SecretFile == ""
+	c.incomplete = !p.unread && (c.ClientID == "" || c.Domain == "" || c.ClientSecret.reveal() == "" && c.SecretFile == "")
+	for i := range found { // shared with c, which may be printed
+		if found[i].Secret {
+			found[i].Value = ""
+		}
+	}
 	return c, errors.Join(p.faults...)
 }
+
+const wantScopes = "scopes separated by spaces (RFC 6749 §3.3)"
 
 // parse fills in the config, in the order of the declarations.
 func (c *config) parse(p *parser) {
 	c.ClientID = p.required("CLIENT_ID", "the client ID of your iTwin service application (developer.bentley.com, My Apps)")
-	c.ClientSecret = secret(p.text("CLIENT_SECRET"))
+	c.ClientSecret = newSecret(p.text("CLIENT_SECRET"))
 	c.SecretFile = p.text("CLIENT_SECRET_FILE")
 	c.checkSecret(p)
 	p.required("AUTH0_DOMAIN", "the domain of your Auth0 tenant, like tenant.us.auth0.com (manage.auth0.com, Applications)")
-	c.Domain = p.checked("AUTH0_DOMAIN", "a host like tenant.us.auth0.com, without a path", cleanDomain)
+	c.Domain = p.checked("AUTH0_DOMAIN", "a host like tenant.us.auth0.com, without a path", settings.Domain)
 	c.Audiences = p.list("AUTH0_AUDIENCE", ",")
-	if len(c.Audiences) == 0 {
+	if len(c.Audiences) == 0 && !p.unread {
 		c.warnings = append(c.warnings, prefix+"AUTH0_AUDIENCE is not set: any token of the Auth0 tenant is accepted, of its other applications too")
 	}
-	c.RequiredScopes = p.list("AUTH0_REQUIRED_SCOPE", " ")
-	c.Authority = p.checked("AUTHORITY", "an https URL like https://ims.bentley.com", cleanAuthority)
-	c.Scope = p.checked("SCOPE", "scopes separated by spaces (RFC 6749 §3.3)", cleanScope)
-	c.Host = p.checked("HOST", "an address or name of this machine, without a port", cleanHost)
-	c.Port = p.checked("PORT", "a port from 1 to 65535, or 0 for any free one", cleanPort)
+	c.RequiredScopes = strings.Fields(p.checked("AUTH0_REQUIRED_SCOPE", wantScopes, settings.Scopes))
+	c.Authority = p.checked("AUTHORITY", "an https URL like https://ims.bentley.com", settings.Authority)
+	c.Scope = p.checked("SCOPE", wantScopes, settings.Scopes)
+	c.Host = p.checked("HOST", "an address or name of this machine, without a port", settings.Host)
+	c.Port = p.checked("PORT", "a port from 1 to 65535, or 0 for any free one", settings.Port)
+	p.checked("CORS_ORIGINS", "* or origins like https://app.example.com, without a path or a wildcard", settings.Origins)
 	if origins := p.list("CORS_ORIGINS", ","); !slices.Contains(origins, "*") {
 		c.Origins = origins
-		p.check("CORS_ORIGINS", "* or origins like https://app.example.com, without a path", !slices.ContainsFunc(origins, notAnOrigin))
 	}
 	c.CertFile, c.KeyFile = p.text("TLS_CERT_FILE"), p.text("TLS_KEY_FILE")
 	p.check("TLS_KEY_FILE", "set together with "+prefix+"TLS_CERT_FILE, or neither", (c.CertFile == "") == (c.KeyFile == ""))
+	c.checkCertificate(p)
 	p.check("LOG_LEVEL", "debug, info, warn or error", c.LogLevel.UnmarshalText([]byte(p.text("LOG_LEVEL"))) == nil)
 	c.LogFormat = strings.ToLower(p.text("LOG_FORMAT"))
 	p.check("LOG_FORMAT", "text or json", c.LogFormat == "text" || c.LogFormat == "json")
-	c.MetricsAddr = p.checked("METRICS_ADDR", "host:port, like 127.0.0.1:9090", cleanAddress)
+	c.MetricsAddr = p.checked("METRICS_ADDR", "host:port, like 127.0.0.1:9090", settings.Address)
 }
 
 // checkSecret wants the client secret in exactly one place, and usable.
 func (c *config) checkSecret(p *parser) {
 	switch {
-	case c.ClientSecret != "" && c.SecretFile != "":
+	case c.ClientSecret.reveal() != "" && c.SecretFile != "":
 		p.fault("CLIENT_SECRET", "it or "+prefix+"CLIENT_SECRET_FILE", "both")
 	case c.SecretFile != "":
 		if _, err := c.secretNow(); err != nil {
 			p.faults = append(p.faults, err)
+			p.setting("CLIENT_SECRET_FILE").Secret = true // it may be the secret itself, put in the wrong place
 		}
-	case c.ClientSecret == "":
-		p.fault("CLIENT_SECRET", "the client secret of the iTwin service application, or "+prefix+"CLIENT_SECRET_FILE", "nothing")
-	case strings.ContainsAny(string(c.ClientSecret), "\r\n"):
+	case c.ClientSecret.reveal() == "":
+		p.missing("CLIENT_SECRET", "the client secret of the iTwin service application, or "+prefix+"CLIENT_SECRET_FILE")
+	case strings.ContainsAny(c.ClientSecret.reveal(), "\r\n"):
 		p.fault("CLIENT_SECRET", "one line", "a line break in it")
+	}
+}
+
+// checkCertificate wants a pair that can be served, and warns of one that ends.
+func (c *config) checkCertificate(p *parser) {
+	if c.CertFile == "" || c.KeyFile == "" {
+		return
+	}
+	pair, err := serving.LoadCertificate(c.CertFile, c.KeyFile)
+	if err != nil {
+		p.fault("TLS_CERT_FILE", "a certificate and, in _TLS_KEY_FILE, its key", err.Error())
+		p.setting("TLS_KEY_FILE").Secret = true // it may be the key itself, put in the wrong place
+		return
+	}
+	if warning := serving.Ending(pair); warning != "" {
+		c.warnings = append(c.warnings, warning)
 	}
 }
 
@@ -141,45 +163,56 @@ func (c *config) secretNow() (secret, error) {
 	const wrong = "%sCLIENT_SECRET_FILE: want a file that holds the client secret, got %s"
 	file, err := os.Open(c.SecretFile)
 	if err != nil {
-		return "", fmt.Errorf(wrong, prefix, errors.Unwrap(err))
+		return secret{}, fmt.Errorf(wrong, prefix, errors.Unwrap(err))
 	}
 	defer file.Close()
 	text, err := io.ReadAll(io.LimitReader(file, maxSecret+1))
 	if err != nil {
-		return "", fmt.Errorf(wrong, prefix, errors.Unwrap(err))
+		return secret{}, fmt.Errorf(wrong, prefix, errors.Unwrap(err))
 	}
 	line := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
 	switch {
 	case line == "" || strings.Contains(line, "<YOUR_"):
-		return "", fmt.Errorf(wrong, prefix, "an empty one, or a placeholder")
+		return secret{}, fmt.Errorf(wrong, prefix, "an empty one, or a placeholder")
 	case len(text) > maxSecret || strings.ContainsAny(line, "\r\n"):
-		return "", fmt.Errorf(wrong, prefix, "one of several lines")
+		return secret{}, fmt.Errorf(wrong, prefix, "one of several lines")
 	}
-	return secret(line), nil
+	return newSecret(line), nil
 }
 
 // A parser takes values out of the settings and gathers their faults.
 type parser struct {
 	found  []settings.Setting
 	faults []error
+	unread bool // a file could not be read: nothing is known to be missing
 }
 
 // text is the value of a setting, without the spaces around it; a secret's is
 // untouched, since there a space may count.
 func (p *parser) text(name string) string {
-	i := slices.IndexFunc(p.found, func(s settings.Setting) bool { return s.Name == prefix+name })
-	if p.found[i].Secret {
-		return p.found[i].Value
+	s := p.setting(name)
+	if s.Secret {
+		return s.Value
 	}
-	return strings.TrimSpace(p.found[i].Value)
+	return strings.TrimSpace(s.Value)
+}
+
+func (p *parser) setting(name string) *settings.Setting {
+	return &p.found[slices.IndexFunc(p.found, func(s settings.Setting) bool { return s.Name == prefix+name })]
 }
 
 func (p *parser) required(name, want string) string {
 	text := p.text(name)
 	if text == "" {
-		p.fault(name, want, "nothing")
+		p.missing(name, want)
 	}
 	return text
+}
+
+func (p *parser) missing(name, want string) {
+	if !p.unread {
+		p.fault(name, want, "nothing")
+	}
 }
 
 // checked is the value as clean returns it; a value it refuses is a fault.
@@ -223,59 +256,20 @@ func (p *parser) fault(name, want, got string) {
 	p.faults = append(p.faults, fmt.Errorf("%s%s: want %s, got %s", prefix, name, want, got))
 }
 
-// hostName is a name of at least two labels; one alone, like a tenant's name
-// without its domain, is a mistake.
-var hostName = regexp.MustCompile(`^([a-z0-9]([a-z0-9_-]*[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+// A secret prints as [redacted], whatever prints it. Its text is behind a
+// pointer, since fmt asks no method where a verb doesn't fit or a field is
+// unexported, and then follows no pointer either.
+type secret struct{ text *string }
 
-// cleanDomain makes a bare host of what people paste: a URL, capitals.
-func cleanDomain(text string) (string, bool) {
-	domain := strings.TrimSuffix(strings.TrimPrefix(strings.ToLower(text), "https://"), "/")
-	host, port, err := net.SplitHostPort(domain)
-	if err != nil {
-		return domain, hostName.MatchString(domain)
+func newSecret(text string) secret { return secret{&text} }
+
+// reveal is the secret itself, for those who send it.
+func (s secret) reveal() string {
+	if s.text == nil {
+		return ""
 	}
-	_, isPort := cleanPort(port)
-	_, notIP := netip.ParseAddr(host)
-	return domain, isPort && port != "0" && (host == "localhost" || notIP == nil || hostName.MatchString(host))
+	return *s.text
 }
-
-func cleanAuthority(text string) (string, bool) {
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return "", false
-	}
-	return strings.TrimRight(u.String(), "/"), true
-}
-
-func cleanScope(text string) (string, bool) {
-	outside := func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }
-	return strings.Join(strings.Fields(text), " "), !strings.ContainsFunc(text, outside)
-}
-
-func cleanHost(text string) (string, bool) {
-	host := strings.TrimSuffix(strings.TrimPrefix(text, "["), "]")
-	_, notIP := netip.ParseAddr(host)
-	return host, notIP == nil || !strings.ContainsAny(host, ":/ ")
-}
-
-func cleanPort(text string) (string, bool) {
-	n, err := strconv.ParseUint(text, 10, 16)
-	return strconv.FormatUint(n, 10), err == nil
-}
-
-func cleanAddress(text string) (string, bool) {
-	_, port, err := net.SplitHostPort(text)
-	_, isPort := cleanPort(port)
-	return text, err == nil && isPort
-}
-
-func notAnOrigin(text string) bool {
-	u, err := url.Parse(text)
-	return err != nil || u.Scheme == "" || u.Host == "" || text != u.Scheme+"://"+u.Host
-}
-
-// A secret prints as [redacted], whatever prints it.
-type secret string
 
 func (secret) String() string               { return "[redacted]" }
 func (secret) LogValue() slog.Value         { return slog.StringValue("[redacted]") }

@@ -75,7 +75,7 @@ func (s *service) getToken(w http.ResponseWriter, r *http.Request) {
 		result = problemOf(err)
 		s.writeProblem(w, r, result)
 	case acceptsJSON(r):
-		writeJSON(w, http.StatusOK, tokenJSON{string(token.access), "Bearer", int(time.Until(token.expires).Seconds())})
+		writeJSON(w, http.StatusOK, tokenJSON{token.access.reveal(), "Bearer", int(time.Until(token.expires).Seconds())})
 	default:
 		w.Header()["Content-Type"] = plainText
 		w.Write(token.bearer)

@@ -187,6 +187,9 @@ func runDemo(ctx context.Context, p program, args []string) error {
 		return err
 	}
 	level.Set(c.LogLevel)
+	for _, warning := range c.misspelt {
+		s.log.Warn(warning)
+	}
 	return <-ended
 }
 
@@ -218,6 +221,7 @@ func (s *service) run(ctx context.Context, listener net.Listener, handler http.H
 	}}
 	if s.config.CertFile != "" {
 		server.Certificate = serving.Certificate(s.config.CertFile, s.config.KeyFile, s.observer.Certificate)
+		s.observer.CertificateExpiry(func() time.Time { return serving.Ends(server.Certificate) })
 		running.Go(func() { server.Certificate.Run(owners) })
 	}
 	if s.config.MetricsAddr != "" {
@@ -248,7 +252,7 @@ func check(ctx context.Context, p program, args []string) error {
 		Wanted: doctor.Wanted{Issuer: c.issuer(), Audiences: c.Audiences, Scopes: c.RequiredScopes},
 		Keys: func(ctx context.Context) (int, error) {
 			go users.keys.Run(owner)
-			keys, err := users.keys.Get(ctx, time.Now().Add(patience))
+			keys, err := users.keys.Get(ctx, time.Now().Add(2*patience)) // to the fetch's own end, which tells why
 			if err != nil {
 				return 0, err
 			}
@@ -259,7 +263,10 @@ func check(ctx context.Context, p program, args []string) error {
 			return life, err
 		},
 		Verify: func(ctx context.Context, token string) (string, error) {
-			_, err := users.verify(ctx, token, time.Now().Add(patience))
+			token, err := bearerToken(http.Header{"Authorization": {"Bearer " + token}})
+			if err == nil {
+				_, err = users.verify(ctx, token, time.Now().Add(patience))
+			}
 			var refused refusal
 			errors.As(err, &refused)
 			return refused.reason, err

@@ -65,7 +65,7 @@ func (s *service) tokenExpires() time.Time {
 func newItwinToken(access string, expires time.Time) *itwinToken {
 	sum := sha256.Sum256([]byte(access))
 	return &itwinToken{
-		access:      secret(access),
+		access:      newSecret(access),
 		bearer:      []byte("Bearer " + access),
 		fingerprint: hex.EncodeToString(sum[:6]),
 		expires:     expires,
@@ -86,7 +86,7 @@ func grant(ctx context.Context, c config, transport http.RoundTripper) (access s
 		return "", 0, err
 	}
 	// Both halves are form-encoded first (RFC 6749 §2.3.1): secrets hold + / = :
-	req.SetBasicAuth(url.QueryEscape(c.ClientID), url.QueryEscape(string(clientSecret)))
+	req.SetBasicAuth(url.QueryEscape(c.ClientID), url.QueryEscape(clientSecret.reveal()))
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
 	status, body, err := upstream.Do(transport, req)
@@ -146,7 +146,7 @@ func parseLife(raw json.RawMessage) (time.Duration, bool) {
 // advice says what to do about each error code of a token endpoint (RFC 6749
 // §5.2). A code that is not here is not repeated: it is the other side's text.
 var advice = map[string]string{
-	"invalid_client":         "check " + prefix + "CLIENT_ID and " + prefix + "CLIENT_SECRET against the application's page (developer.bentley.com, My Apps); a secret is shown only once, so make a new one if in doubt",
+	"invalid_client":         "check " + prefix + "CLIENT_ID and " + prefix + "CLIENT_SECRET (or its _FILE) against the application's page (developer.bentley.com, My Apps); a secret is shown only once, so make a new one if in doubt",
 	"invalid_scope":          "set " + prefix + "SCOPE to itwin-platform, or to a scope that the application's page lists",
 	"unauthorized_client":    "use an application of type Service (developer.bentley.com, My Apps): the others may not use the client credentials grant",
 	"unsupported_grant_type": "check " + prefix + "AUTHORITY: its server has no client credentials grant",
@@ -164,7 +164,7 @@ func refusedGrant(host string, status int, body []byte) error {
 		return upstream.Errorf(upstream.Refused, "%s: want a token, got %s: %s", host, answer.Error, todo)
 	}
 	if status/100 == 5 || status == http.StatusTooManyRequests {
-		return upstream.Errorf(upstream.Refused, "%s: want a token, got status %d: IMS has trouble, and is asked again", host, status)
+		return upstream.Errorf(upstream.Refused, "%s: want a token, got status %d: IMS has trouble: try again later", host, status)
 	}
 	return upstream.Errorf(upstream.Refused, "%s: want a token, got status %d without a known error code: check %sAUTHORITY", host, status, prefix)
 }

@@ -47,8 +47,8 @@ func TestSecretsArriveUnharmed(t *testing.T) {
 			t.Fatal(err)
 		}
 		for from, change := range map[string]func(*config){
-			"settings": func(c *config) { c.ClientID, c.ClientSecret = id, secret(text) },
-			"file":     func(c *config) { c.ClientID, c.ClientSecret, c.SecretFile = id, "", file },
+			"settings": func(c *config) { c.ClientID, c.ClientSecret = id, newSecret(text) },
+			"file":     func(c *config) { c.ClientID, c.ClientSecret, c.SecretFile = id, secret{}, file },
 		} {
 			if _, _, err := oneGrant(t, s, change); err != nil {
 				t.Errorf("grant with the secret %q from %s = %v, want a token", text, from, err)
@@ -60,7 +60,7 @@ func TestSecretsArriveUnharmed(t *testing.T) {
 func TestARotatedSecretFileNeedsNoRestart(t *testing.T) {
 	s := standins(t)
 	file := filepath.Join(t.TempDir(), "secret")
-	change := func(c *config) { c.ClientSecret, c.SecretFile = "", file }
+	change := func(c *config) { c.ClientSecret, c.SecretFile = secret{}, file }
 	id := s.IMS.ClientID()
 	for _, text := range []string{"one", "two"} {
 		s.IMS.SetClient(id, text)
@@ -90,14 +90,14 @@ func TestRefusedGrants(t *testing.T) {
 		want   string // the text from the host on
 		kind   upstream.Kind
 	}{
-		{"wrong secret", func(c *config) { c.ClientSecret = "wrong" }, nil, ": want a token, got invalid_client: " + advice["invalid_client"], upstream.Refused},
+		{"wrong secret", func(c *config) { c.ClientSecret = newSecret("wrong") }, nil, ": want a token, got invalid_client: " + advice["invalid_client"], upstream.Refused},
 		{"wrong client", func(c *config) { c.ClientID = "wrong" }, nil, ": want a token, got invalid_client: " + advice["invalid_client"], upstream.Refused},
 		{"wrong scope", func(c *config) { c.Scope = "imodels:read" }, nil, ": want a token, got invalid_scope: " + advice["invalid_scope"], upstream.Refused},
 		{"an application of another type", nil, standin.Answer(400, "application/json", `{"error":"unauthorized_client"}`), ": want a token, got unauthorized_client: " + advice["unauthorized_client"], upstream.Refused},
 		{"an error code of its own", nil, standin.Answer(400, "application/json", `{"error":"`+standin.Canary+`"}`), ": want a token, got status 400 without a known error code: check ITM_TOKEN_SERVER_AUTHORITY", upstream.Refused},
 		{"an error code that is no text", nil, standin.Answer(400, "application/json", `{"error":7}`), ": want a token, got status 400 without a known error code: check ITM_TOKEN_SERVER_AUTHORITY", upstream.Refused},
-		{"trouble", nil, standin.Status(503), ": want a token, got status 503: IMS has trouble, and is asked again", upstream.Refused},
-		{"too many", nil, standin.Status(429), ": want a token, got status 429: IMS has trouble, and is asked again", upstream.Refused},
+		{"trouble", nil, standin.Status(503), ": want a token, got status 503: IMS has trouble: try again later", upstream.Refused},
+		{"too many", nil, standin.Status(429), ": want a token, got status 429: IMS has trouble: try again later", upstream.Refused},
 		{"not there", nil, standin.Status(404), ": want a token, got status 404 without a known error code: check ITM_TOKEN_SERVER_AUTHORITY", upstream.Refused},
 		{"HTML", nil, standin.Answer(200, "text/html", "<p>"+standin.Canary), ": want a token as JSON, got something else: check ITM_TOKEN_SERVER_AUTHORITY", upstream.Nonsense},
 	} {

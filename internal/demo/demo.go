@@ -20,15 +20,21 @@ import (
 // Audience is the identifier of the API that the mobile samples name.
 const Audience = "http://tokenserver.sample.bentley.com"
 
-// kept are the settings that a user may still make; the others are the demo's.
-var kept = []string{"HOST", "PORT", "CORS_ORIGINS", "LOG_LEVEL", "LOG_FORMAT", "METRICS_ADDR"}
+// own are the settings that are the demo's; the others a user may still make.
+var own = []string{
+	"CLIENT_ID", "CLIENT_SECRET", "CLIENT_SECRET_FILE", "AUTH0_DOMAIN", "AUTH0_AUDIENCE", "AUTH0_REQUIRED_SCOPE",
+	"AUTHORITY", "SCOPE", "TLS_CERT_FILE", "TLS_KEY_FILE",
+}
 
 // A Demo is a running pair of stand-ins.
 type Demo struct{ world *standin.Standin }
 
 // Start starts the stand-ins, on loopback; life is how long an iTwin token
-// lives, in whole seconds. Close ends them.
+// lives: whole seconds, at least one. Close ends them.
 func Start(life time.Duration) (*Demo, error) {
+	if life < time.Second {
+		return nil, fmt.Errorf("demo: want a token life of at least 1s, got %v", life)
+	}
 	world, err := standin.New()
 	if err != nil {
 		return nil, err
@@ -52,8 +58,8 @@ func (d *Demo) Roots() *x509.CertPool { return d.world.Pool() }
 func (d *Demo) Settings(prefix string, environ []string) []string {
 	settings := slices.DeleteFunc(slices.Clone(environ), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
-		own, ours := strings.CutPrefix(name, prefix)
-		return ours && !slices.Contains(kept, own)
+		setting, ours := strings.CutPrefix(name, prefix)
+		return ours && slices.Contains(own, setting)
 	})
 	return append(settings,
 		prefix+"CLIENT_ID="+d.world.IMS.ClientID(),
@@ -115,7 +121,8 @@ func ask(ctx context.Context, url, token string) (string, error) {
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	alone := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // past any proxy: the server is this process
+	resp, err := alone.Do(req)
 	if err != nil {
 		return "", err
 	}
@@ -129,9 +136,9 @@ func ask(ctx context.Context, url, token string) (string, error) {
 
 // short is a text that fits on a terminal's line.
 func short(text string) string {
-	const most = 64
+	const most, begin = 72, 40
 	if len(text) <= most {
 		return text
 	}
-	return fmt.Sprintf("%s… (%d bytes)", text[:most-24], len(text))
+	return fmt.Sprintf("%s… (%d bytes)", text[:begin], len(text))
 }

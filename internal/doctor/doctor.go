@@ -6,10 +6,12 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"itwin-token-server/internal/logs"
+	"itwin-token-server/internal/settings"
 )
 
 // Wanted is what the server accepts.
@@ -21,56 +23,106 @@ type Wanted struct {
 
 // claims are what the advice looks at; any of them may be missing or false.
 type claims struct {
-	Issuer      string          `json:"iss"`
-	Audience    json.RawMessage `json:"aud"`
-	Expires     float64         `json:"exp"`
-	NotBefore   float64         `json:"nbf"`
-	IssuedAt    float64         `json:"iat"`
-	Scope       *string         `json:"scope"`
-	Permissions []string        `json:"permissions"`
+	Issuer      string    `json:"iss"`
+	Audience    audiences `json:"aud"`
+	Client      string    `json:"azp"` // the application that signed the user in
+	Expires     float64   `json:"exp"`
+	NotBefore   float64   `json:"nbf"`
+	IssuedAt    float64   `json:"iat"`
+	Scope       *string   `json:"scope"`
+	Permissions []string  `json:"permissions"`
 }
 
-// Advice is one sentence for the reason of a refusal. It quotes of the token
-// only claims that name no person, and never the whole.
+// audiences is a string or a list of them (RFC 7519 §4.1.3).
+type audiences []string
+
+func (a *audiences) UnmarshalJSON(text []byte) error {
+	var one string
+	if json.Unmarshal(text, &one) == nil {
+		*a = audiences{one}
+		return nil
+	}
+	return json.Unmarshal(text, (*[]string)(a))
+}
+
+// Advice is one sentence for the reason of a refusal: what to do, and where. It
+// quotes of the token only claims that name no person, and never the whole.
 func Advice(reason, token string, want Wanted) string {
 	header, c := read(token)
 	switch reason {
 	case "not_jwt":
-		return "Auth0 gives an opaque token where the app asks for no audience: have the app request audience " + wantAudience(want) + " when it signs the user in."
+		return adviseOpaque(want)
 	case "issuer":
-		return fmt.Sprintf("The token is of %s, the server wants %s: set ITM_TOKEN_SERVER_AUTH0_DOMAIN to the domain that the app signs in at, which with a custom domain is the custom one.", quoted(c.Issuer), want.Issuer)
+		return adviseIssuer(c, want)
 	case "audience":
-		return adviseAudience(c, want)
+		return adviseAudience(header, c, want)
 	case "expired":
-		return fmt.Sprintf("It expired at %s: have the app sign in again, or renew its token before it sends it.", at(c.Expires))
+		return fmt.Sprintf("It expired at %s, and this machine's clock says %s: have the app sign in again, or renew its token before it sends it.", at(c.Expires), now())
 	case "not_yet":
-		return fmt.Sprintf("It is valid from %s: set the clock of this machine, which says %s.", at(max(c.NotBefore, c.IssuedAt)), time.Now().UTC().Format(time.RFC3339))
+		return fmt.Sprintf("It is valid from %s, and this machine's clock says %s: set the clock.", at(max(c.NotBefore, c.IssuedAt)), now())
 	case "unknown_key":
-		return fmt.Sprintf("Its key %s is not among those that the tenant publishes: the key was revoked, or the token is of a test or another tenant; have the user sign in again.", quoted(header.KeyID))
+		return fmt.Sprintf("The tenant publishes no key %s, so that key was revoked, or the token was not made by this tenant: have the user sign in again.", quoted(header.KeyID))
 	case "scope":
-		return fmt.Sprintf("It has %s, the server wants %q: in Auth0 grant the user that permission (APIs, your API, Permissions; RBAC on), and have the app request the scope.", grantedScopes(c), strings.Join(want.Scopes, " "))
+		return fmt.Sprintf("It has %s, but the server wants %q (ITM_TOKEN_SERVER_AUTH0_REQUIRED_SCOPE): have the app request that scope when it signs the user in, and with RBAC give the user that permission (manage.auth0.com, User Management, Users, Permissions).", grantedScopes(c), strings.Join(want.Scopes, " "))
 	case "algorithm":
-		return fmt.Sprintf("It is signed with %s: in Auth0 set the API's (or the application's) signing algorithm to RS256.", quoted(header.Algorithm))
+		return fmt.Sprintf("It is signed with %s: set the signing algorithm of the API, or for an ID token of the application, to RS256 (manage.auth0.com, Applications).", quoted(header.Algorithm))
 	}
-	return "It is not as Auth0 made it: send the token whole and unchanged, without quotes around it."
+	return "It is not as Auth0 made it: copy the token whole and unchanged."
+}
+
+// cut reports whether a token is a JWT without its end. Such a one is not opaque.
+func cut(token string) bool {
+	return strings.HasPrefix(token, "eyJ") && strings.Count(token, ".") < 2 // {" in base64
+}
+
+func adviseOpaque(want Wanted) string {
+	audience := "an audience, the identifier of your API,"
+	if len(want.Audiences) > 0 {
+		audience = "the audience " + wantAudience(want)
+	}
+	return fmt.Sprintf("Auth0 gives an opaque access token to an app that names no API: have the app pass %s when it signs the user in (manage.auth0.com, Applications, APIs).", audience)
+}
+
+// adviseIssuer names the setting's value where the token tells it.
+func adviseIssuer(c claims, want Wanted) string {
+	domain, ok := settings.Domain(c.Issuer)
+	if !ok {
+		return fmt.Sprintf("It names the issuer %s, but the server accepts %s only: have the app send the token that Auth0 gave it.", quoted(c.Issuer), want.Issuer)
+	}
+	return fmt.Sprintf("The app signs in at https://%s/, but the server accepts %s only: if the first is your tenant or its custom domain, set ITM_TOKEN_SERVER_AUTH0_DOMAIN to %[1]s, or else point the app to the second.", domain, want.Issuer)
 }
 
 // adviseAudience tells the two mistakes apart: an ID token is made for the
 // application, an access token for the API.
-func adviseAudience(c claims, want Wanted) string {
-	got := logs.Printable(string(c.Audience))
-	if got == "" {
-		got = "no audience"
+func adviseAudience(h header, c claims, want Wanted) string {
+	got, wanted := audienceOf(c), wantAudience(want)
+	instead := "request the audience " + wanted + " when it signs the user in"
+	switch {
+	case got == "":
+		return fmt.Sprintf("It names no audience: have the app %s.", instead)
+	case c.Scope == nil && len(c.Permissions) == 0 && !strings.EqualFold(h.Type, "at+jwt"):
+		return fmt.Sprintf("It is an ID token for the application %s, but the server accepts %s: add %[1]s to ITM_TOKEN_SERVER_AUTH0_AUDIENCE, or have the app send its access token instead.", got, wanted)
+	case slices.Contains(want.Audiences, c.Client):
+		instead = "send its ID token instead"
 	}
-	if c.Scope == nil && len(c.Permissions) == 0 {
-		return fmt.Sprintf("It looks like an ID token for the application %s, the server wants an audience of %s: have the app send its access token, or add the application's client ID to ITM_TOKEN_SERVER_AUTH0_AUDIENCE.", got, wantAudience(want))
+	return fmt.Sprintf("It is an access token for the API %s, but the server accepts %s: add %[1]s to ITM_TOKEN_SERVER_AUTH0_AUDIENCE, or have the app %[3]s.", got, wanted, instead)
+}
+
+// audienceOf leaves out what every access token with openid is for as well.
+func audienceOf(c claims) string {
+	var names []string
+	for _, name := range c.Audience {
+		if name != c.Issuer+"userinfo" || len(c.Audience) == 1 {
+			names = append(names, logs.Printable(name))
+		}
 	}
-	return fmt.Sprintf("It looks like an access token for %s, the server wants an audience of %s: have the app send its ID token or request that audience, or add the API's identifier to ITM_TOKEN_SERVER_AUTH0_AUDIENCE.", got, wantAudience(want))
+	return strings.Join(names, ",") // as the setting wants it
 }
 
 type header struct {
 	Algorithm string `json:"alg"`
 	KeyID     string `json:"kid"`
+	Type      string `json:"typ"`
 }
 
 // read takes what it can of a token; what it cannot stays empty.
@@ -89,12 +141,7 @@ func decode(part string, into any) {
 	}
 }
 
-func wantAudience(want Wanted) string {
-	if len(want.Audiences) == 0 {
-		return "your API's identifier"
-	}
-	return strings.Join(want.Audiences, " or ")
-}
+func wantAudience(want Wanted) string { return strings.Join(want.Audiences, " or ") }
 
 func grantedScopes(c claims) string {
 	scopes := strings.Join(c.Permissions, " ")
@@ -113,6 +160,8 @@ func quoted(text string) string {
 	}
 	return `"` + strings.Trim(logs.Printable(text), `"`) + `"`
 }
+
+func now() string { return time.Now().UTC().Format(time.RFC3339) }
 
 func at(seconds float64) string {
 	if seconds < 0 || seconds > 1e11 {

@@ -17,6 +17,10 @@ import (
 // maxBits would make each signature cost too much.
 const minBits, maxBits = 2048, 8192
 
+// maxExponent is the largest that crypto/rsa verifies with. jwkset reads an e of
+// more than 64 bits as its last 64, so a longer text is not shown to it.
+const maxExponent, maxExponentText = 1<<31 - 1, 8
+
 // Fetch gets the keys that the tenant of this domain publishes, by their kid: at
 // least one. Its errors are those of [upstream.Do].
 func Fetch(ctx context.Context, transport http.RoundTripper, domain string) (map[string]*rsa.PublicKey, error) {
@@ -28,6 +32,9 @@ func Fetch(ctx context.Context, transport http.RoundTripper, domain string) (map
 	status, body, err := upstream.Do(transport, req)
 	if err != nil {
 		return nil, err
+	}
+	if status/100 == 5 || status == http.StatusTooManyRequests {
+		return nil, upstream.Errorf(upstream.Refused, "%s: want the tenant's keys, got status %d: Auth0 has trouble: try again later", domain, status)
 	}
 	if status != http.StatusOK {
 		return nil, upstream.Errorf(upstream.Refused, "%s: want the tenant's keys, got status %d: check the domain", domain, status)
@@ -67,7 +74,7 @@ func parseKey(raw []byte) (string, *rsa.PublicKey) {
 		N   string `json:"n"`
 		E   string `json:"e"`
 	}
-	if json.Unmarshal(raw, &jwk) != nil || jwk.Kid == "" || jwk.Kty != "RSA" ||
+	if json.Unmarshal(raw, &jwk) != nil || jwk.Kid == "" || jwk.Kty != "RSA" || len(jwk.E) > maxExponentText ||
 		jwk.Use != "" && jwk.Use != "sig" || jwk.Alg != "" && jwk.Alg != "RS256" {
 		return "", nil
 	}
@@ -84,8 +91,16 @@ func parseKey(raw []byte) (string, *rsa.PublicKey) {
 		return "", nil
 	}
 	key, ok := stored.Key().(*rsa.PublicKey)
-	if !ok || key.N.BitLen() < minBits || key.N.BitLen() > maxBits {
+	if !ok || !usable(key) {
 		return "", nil
 	}
 	return jwk.Kid, key
+}
+
+// usable reports whether crypto/rsa would verify with the key. A set of none but
+// others must count as nonsense, not take the place of keys that work.
+func usable(key *rsa.PublicKey) bool {
+	bits := key.N.BitLen()
+	return minBits <= bits && bits <= maxBits && key.N.Bit(0) == 1 &&
+		3 <= key.E && key.E <= maxExponent && key.E%2 == 1
 }

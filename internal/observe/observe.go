@@ -56,7 +56,7 @@ func (o *Observer) Request(ctx context.Context, status int, reason string, took 
 	o.requests[reason].Inc()
 	o.duration.Observe(took)
 	level := slog.LevelInfo
-	if status >= 500 {
+	if status >= 500 && ctx.Err() == nil { // who has left is nobody's trouble
 		level = slog.LevelWarn
 	}
 	attrs := make([]slog.Attr, 0, 5)

@@ -2,11 +2,13 @@ package serving
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"syscall"
 )
 
 // A Reach is an address at which a listener can be reached, and from where.
@@ -20,8 +22,10 @@ func Reachable(addr net.Addr) []Reach {
 	_, port, _ := net.SplitHostPort(addr.String())
 	local := []Reach{{"this machine", "localhost:" + port}, {"the Android emulator", "10.0.2.2:" + port}}
 	switch {
-	case at.Addr().IsLoopback():
+	case at.Addr() == netip.AddrFrom4([4]byte{127, 0, 0, 1}):
 		return local
+	case at.Addr().IsLoopback(): // neither localhost everywhere nor what 10.0.2.2 stands for
+		return []Reach{{"this machine", addr.String()}}
 	case !at.Addr().IsUnspecified():
 		return []Reach{{"the network", addr.String()}}
 	}
@@ -38,7 +42,11 @@ func Reachable(addr net.Addr) []Reach {
 // Listen opens a port, on every interface where host is empty.
 func Listen(host, port string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", net.JoinHostPort(host, port))
-	if err != nil {
+	var unknown *net.DNSError
+	switch {
+	case errors.As(err, &unknown), errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fmt.Errorf("want to listen on %q, got: %w; set ITM_TOKEN_SERVER_HOST to an address of this machine, or leave it out", host, err)
+	case err != nil:
 		return nil, fmt.Errorf("want to listen on port %s, got: %w; end what has it, or set ITM_TOKEN_SERVER_PORT to another", port, err)
 	}
 	return listener, nil
@@ -66,5 +74,7 @@ func Aside(ctx context.Context, listener net.Listener, handler http.Handler, log
 	server := newServer(ctx, handler, log)
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
-	server.Serve(listener)
+	if err := server.Serve(listener); ctx.Err() == nil {
+		log.Error("the metrics are not served any more", "error", err)
+	}
 }

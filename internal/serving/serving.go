@@ -6,11 +6,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"log"
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
+	"sync/atomic"
 	"time"
 
 	"itwin-token-server/internal/fresh"
@@ -32,6 +33,9 @@ const (
 	cut    = time.Second     // for those then told that it is over
 )
 
+// maxPanic bounds what of a panic is logged, in bytes: enough to find its place.
+const maxPanic = 4 << 10
+
 // A Server is what [Run] serves.
 type Server struct {
 	Listener    net.Listener
@@ -42,11 +46,13 @@ type Server struct {
 }
 
 // Run serves until ctx ends, and then as long as requests in flight need, but no
-// more than 10 s. Its error is nil after an orderly end.
+// more than 10 s. Its error is nil then, whatever clients do: one that dawdles
+// must not make the end look like a failure.
 func Run(ctx context.Context, s Server) error {
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	server := newServer(requests, s.Handler, s.Log)
+	var stopping atomic.Bool
+	server := newServer(requests, closing(&stopping, s.Handler), s.Log)
 	failed := make(chan error, 1)
 	go func() { failed <- serve(server, s) }()
 	select {
@@ -55,16 +61,28 @@ func Run(ctx context.Context, s Server) error {
 	case <-ctx.Done():
 	}
 	s.Stopping()
-	server.SetKeepAlivesEnabled(false)
+	stopping.Store(true)
 	time.Sleep(linger)
 	if shutdown(server, drain) == nil {
 		return nil
 	}
 	cancel() // who still waits is answered with an error, not with a broken connection
-	if err := shutdown(server, cut); err != nil {
-		return errors.Join(err, server.Close())
+	if shutdown(server, cut) != nil {
+		s.Log.Warn("shut down with connections still busy, which are cut")
+		server.Close()
 	}
 	return nil
+}
+
+// closing has each answer end its connection, once that is set: busy clients then
+// move on between two requests, and none is cut while it sends one.
+func closing(stopping *atomic.Bool, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if stopping.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // newServer makes a server that keeps the bounds; requests' contexts are of ctx.
@@ -99,11 +117,12 @@ func serve(server *http.Server, s Server) error {
 type errorLog struct{ log *slog.Logger }
 
 func (e errorLog) Write(line []byte) (int, error) {
-	level := slog.LevelDebug
+	ctx := context.Background()
 	if bytes.HasPrefix(line, []byte("http: panic")) {
-		level = slog.LevelError
+		e.log.ErrorContext(ctx, "net/http", "said", strconv.QuoteToASCII(string(line[:min(len(line), maxPanic)])))
+	} else {
+		e.log.DebugContext(ctx, "net/http", "said", logs.Printable(string(line)))
 	}
-	e.log.Log(context.Background(), level, "net/http", "said", logs.Printable(string(line)))
 	return len(line), nil
 }
 

@@ -1,6 +1,6 @@
 // Package settings finds a program's settings: in the environment, then in
 // .env.local, then in .env; the first that has a value wins. It knows names and
-// text, not what any of them means.
+// text, and how a host or a URL is written, not what any setting means.
 package settings
 
 import (
@@ -14,9 +14,24 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/joho/godotenv"
 )
+
+// maxFile bounds a .env file in bytes: what is larger is something else.
+const maxFile = 64 << 10
+
+// ErrUnread is in the error where a file could not be read: what seems not to be
+// set may be in it.
+var ErrUnread = errors.New("a file could not be read")
+
+// unread is such a file's fault.
+type unread struct{ error }
+
+func (unread) Is(target error) bool { return target == ErrUnread }
+
+func unreadf(format string, args ...any) error { return unread{fmt.Errorf(format, args...)} }
 
 // A Setting is one variable: as it is declared, and then as it was found.
 type Setting struct {
@@ -27,8 +42,8 @@ type Setting struct {
 }
 
 // Find fills in the values of the declared settings, all of which begin with
-// prefix. An empty variable and one that holds "<YOUR_" (a placeholder left in)
-// count as not set. The warnings tell of variables that begin with prefix and
+// prefix. An empty variable, one of nothing but spaces, and one that holds "<YOUR_"
+// (a placeholder left in) count as not set. The warnings tell of variables that begin with prefix and
 // are not declared. The error joins one for each file that cannot be used; no
 // text holds a value. With no dir it looks at no files.
 func Find(declared []Setting, prefix string, environ []string, dir string) (found []Setting, warnings []string, err error) {
@@ -58,7 +73,7 @@ type source struct {
 // resolve takes the setting from the first source that has a value for it.
 func (s *Setting) resolve(sources []source) {
 	for _, source := range sources {
-		if v := source.values[s.Name]; v != "" && !strings.Contains(v, "<YOUR_") {
+		if v := source.values[s.Name]; strings.TrimSpace(v) != "" && !strings.Contains(v, "<YOUR_") {
 			s.Value, s.From = v, source.name
 			return
 		}
@@ -87,18 +102,25 @@ func readFile(path, name string, declared []Setting) (source, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return s, nil
 	case err != nil:
-		return s, fmt.Errorf("%s: want a readable file, got: %w", name, errors.Unwrap(err))
+		return s, unreadf("%s: want a readable file, got: %w", name, errors.Unwrap(err))
+	}
+	switch {
+	case len(text) > maxFile:
+		return s, unreadf("%s: want at most %d KiB, got more", name, maxFile>>10)
+	case bytes.IndexByte(text, 0) >= 0, !utf8.Valid(text): // some shells of Windows write UTF-16
+		return s, unreadf("%s: want text in UTF-8, got another encoding: save it as UTF-8", name)
 	}
 	text = bytes.TrimPrefix(text, []byte("\ufeff")) // a byte order mark, as some editors write
 	if s.values, err = godotenv.UnmarshalBytes(text); err != nil {
-		return source{name: name}, fmt.Errorf("%s line %d: want NAME=value with quotes closed, got something else (not shown: it may hold a secret)", name, faultyLine(text))
+		return source{name: name}, unreadf("%s line %d: want NAME=value with quotes closed, got something else (not shown: it may hold a secret)", name, faultyLine(text))
 	}
+	var faults []error
 	for _, setting := range declared {
-		if line := mangledLine(text, setting.Name); setting.Secret && line > 0 {
-			return s, fmt.Errorf(`%s line %d: want %s in single quotes, since it holds a $, # or \, got it without`, name, line, setting.Name)
+		if fault := miswritten(text, setting, s.values[setting.Name]); fault != nil {
+			faults = append(faults, fmt.Errorf("%s %w", name, fault))
 		}
 	}
-	return s, nil
+	return s, errors.Join(faults...)
 }
 
 // faultyLine is the line where text stops being a .env file: the one after the
@@ -113,16 +135,27 @@ func faultyLine(text []byte) int {
 	return 1
 }
 
-// mangledLine is the line of a value that godotenv would change, or 0: outside
-// of single quotes it expands $, and ends at a # or unescapes a \.
-func mangledLine(text []byte, name string) int {
-	changed := regexp.MustCompile(`^\s*(export\s+)?` + name + `\s*[=:]\s*[^'\s].*[$#\\]`)
-	for i, line := range bytes.Split(text, []byte("\n")) {
-		if changed.Match(line) {
-			return i + 1
+// miswritten finds a value that parses, but to something else than was meant: a
+// quote that is closed by that of another line, or a secret that godotenv
+// changes, since outside of single quotes it expands $, and ends at a # or
+// unescapes a \.
+func miswritten(text []byte, s Setting, value string) error {
+	begin := `^\s*(export\s+)?` + s.Name + `\s*[=:]\s*`
+	if s.Secret {
+		if line := lineOf(text, begin+`([$#\\]|[^'\s].*[$#\\])`); line > 0 {
+			return fmt.Errorf(`line %d: want %s in single quotes, since it holds a $, # or \, got it without`, line, s.Name)
 		}
 	}
-	return 0
+	if strings.ContainsAny(value, "\r\n") {
+		return fmt.Errorf("line %d: want %s on one line, got a line break in it: close its quote", lineOf(text, begin), s.Name)
+	}
+	return nil
+}
+
+// lineOf is the number of the first line that matches, or 0.
+func lineOf(text []byte, pattern string) int {
+	wanted := regexp.MustCompile(pattern)
+	return slices.IndexFunc(bytes.Split(text, []byte("\n")), wanted.Match) + 1
 }
 
 // misspelt warns of variables that look like settings and are none.
@@ -135,12 +168,28 @@ func misspelt(declared []Setting, prefix string, sources []source) (warnings []s
 			nearest := slices.MinFunc(declared, func(a, b Setting) int {
 				return cmp.Compare(distance(a.Name, name), distance(b.Name, name))
 			})
-			warnings = append(warnings, fmt.Sprintf("%q in %s is not a setting; did you mean %s?", name, source.name, nearest.Name))
+			warnings = append(warnings, fmt.Sprintf("%q in %s is not a setting; did you mean %s?", shown(name, declared), source.name, nearest.Name))
 		}
 	}
 	slices.Sort(warnings)
 	return warnings
 }
+
+// shown is what may be shown of a name. Where the = after it was forgotten,
+// godotenv takes the value for a part of the name, and that may be a secret.
+func shown(name string, declared []Setting) string {
+	for _, s := range declared {
+		if s.Secret && strings.HasPrefix(name, s.Name) {
+			return s.Name + "…"
+		}
+	}
+	if end := strings.IndexFunc(name, notOfName); end >= 0 {
+		return name[:end] + "…"
+	}
+	return name
+}
+
+func notOfName(r rune) bool { return (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' }
 
 // distance is the number of single-letter edits from a to b (Levenshtein).
 func distance(a, b string) int {

@@ -96,17 +96,24 @@ func Do(transport http.RoundTripper, req *http.Request) (status int, body []byte
 // and of TLS quote names that the other side chose.
 func explain(ctx context.Context, host string, err error) error {
 	var (
+		op        *net.OpError
 		dns       *net.DNSError
+		roots     x509.SystemRootsError
 		authority x509.UnknownAuthorityError
 		name      x509.HostnameError
 		invalid   x509.CertificateInvalidError
+		noTLS     tls.RecordHeaderError
 		timeout   net.Error
 	)
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		return Errorf(Unreachable, "%s: want a way to it by the proxy, got none: check HTTPS_PROXY, and the proxy", host)
 	case errors.As(err, &dns):
 		return Errorf(Unreachable, "%s: want a host, got no address for its name: check the spelling, and DNS", host)
+	case errors.As(err, &roots):
+		return Errorf(Unreachable, "%s: want this machine's list of certificate authorities, got none: install ca-certificates, or set SSL_CERT_FILE", host)
 	case errors.As(err, &authority):
 		return Errorf(Unreachable, "%s: want a certificate signed by a known authority, got one signed by another: if that is meant, set SSL_CERT_FILE", host)
 	case errors.As(err, &name):
@@ -115,6 +122,8 @@ func explain(ctx context.Context, host string, err error) error {
 		return Errorf(Unreachable, "%s: want a valid certificate, got one that is expired or not for this use: check this machine's clock too", host)
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return Errorf(Slow, "%s: want an answer within %v, got none in time: check the network, and the proxy", host, Timeout)
+	case errors.As(err, &noTLS):
+		return Errorf(Unreachable, "%s: want TLS, got another protocol: check the host and the port", host)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return Errorf(Unreachable, "%s: want an answer, got connection refused: check the host and the port", host)
 	}

@@ -1,0 +1,93 @@
+package serving
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"sync"
+	"testing"
+)
+
+// startSockets runs a server with a certificate on a free port of loopback.
+func startSockets(t *testing.T, handler http.Handler) (addr string) {
+	t.Helper()
+	certFile, keyFile := valid(t, 1).write(t, t.TempDir())
+	listener, err := Listen("127.0.0.1", "0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	certificate := Certificate(certFile, keyFile, nil)
+	all.Go(func() { certificate.Run(ctx) })
+	server := newServer(ctx, handler, new(book).logger())
+	all.Go(func() { serve(server, Server{Listener: listener, Certificate: certificate}) })
+	t.Cleanup(func() { cancel(); server.Close(); all.Wait() })
+	return listener.Addr().String()
+}
+
+func TestTLSVersions(t *testing.T) {
+	addr := startSockets(t, hello)
+	for _, test := range []struct {
+		name    string
+		version uint16
+		ok      bool
+	}{
+		{"1.0", tls.VersionTLS10, false},
+		{"1.1", tls.VersionTLS11, false},
+		{"1.2", tls.VersionTLS12, true},
+		{"1.3", tls.VersionTLS13, true},
+	} {
+		conn, err := tls.Dial("tcp", addr, &tls.Config{MinVersion: test.version, MaxVersion: test.version, InsecureSkipVerify: true})
+		if (err == nil) != test.ok {
+			t.Errorf("TLS %s: error %v, want success: %v", test.name, err, test.ok)
+		}
+		if err == nil {
+			conn.Close()
+		}
+	}
+}
+
+func TestHTTP2(t *testing.T) {
+	addr := startSockets(t, hello)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}
+	defer transport.CloseIdleConnections()
+	var connections int
+	for range 3 {
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) {
+			if !c.Reused {
+				connections++
+			}
+		}})
+		req, err := http.NewRequestWithContext(ctx, "GET", "https://"+addr, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || string(body) != "hello" || resp.Proto != "HTTP/2.0" {
+			t.Errorf("got %s %q (%v), want HTTP/2.0 \"hello\"", resp.Proto, body, err)
+		}
+	}
+	if connections != 1 {
+		t.Errorf("%d connections, want 1", connections)
+	}
+}
+
+func TestPlainTextOnTheTLSPort(t *testing.T) {
+	addr := startSockets(t, hello)
+	resp, err := http.Get("http://" + addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("status %d, want 400", resp.StatusCode)
+	}
+}
