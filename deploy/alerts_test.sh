@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Checks alerts.yaml by itself, against the metrics of a running server, and against the handbook.
+# Needs promtool, openssl and curl.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+work=$(mktemp -d)
+server=
+stop() {
+    if [ -n "$server" ]; then kill "$server" || true; fi
+    wait
+    rm -rf "$work"
+}
+trap stop EXIT
+fail() { echo "alerts: $*" >&2; exit 1; }
+
+promtool check rules alerts.yaml >"$work/said" || fail "$(cat "$work/said")"
+promtool test rules alerts_test.yaml >"$work/said" || fail "$(cat "$work/said")"
+
+# With TLS, so that every metric is there.
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost \
+    -keyout "$work/key.pem" -out "$work/cert.pem" 2>/dev/null
+go build -C .. -o "$work/itwin-token-server" .
+port=$(shuf -i 20000-30000 -n 1)
+ITM_TOKEN_SERVER_CLIENT_ID=x ITM_TOKEN_SERVER_CLIENT_SECRET=x ITM_TOKEN_SERVER_AUTH0_DOMAIN=tenant.invalid \
+    ITM_TOKEN_SERVER_AUTHORITY=https://ims.invalid ITM_TOKEN_SERVER_HOST=127.0.0.1 ITM_TOKEN_SERVER_PORT=0 \
+    ITM_TOKEN_SERVER_TLS_CERT_FILE=$work/cert.pem ITM_TOKEN_SERVER_TLS_KEY_FILE=$work/key.pem \
+    ITM_TOKEN_SERVER_METRICS_ADDR=127.0.0.1:$port "$work/itwin-token-server" serve 2>"$work/log" &
+server=$!
+curl -fs --retry 10 --retry-connrefused --retry-delay 1 -o "$work/metrics" "http://127.0.0.1:$port/metrics" ||
+    fail "$(cat "$work/log")"
+promtool check metrics <"$work/metrics" || fail "promtool finds fault with the metrics"
+while read -r name; do
+    case $name in
+    # A part of a recorded series' name, and one of a histogram's.
+    itwin_token_server_refused | *_bucket) ;;
+    *) grep -q "^# TYPE $name " "$work/metrics" || fail "the server has no metric $name" ;;
+    esac
+done < <(grep -oh '\bitwin_token_server_[a-z_]*' alerts.yaml ../docs/operate.md | sort -u)
+
+while read -r _ _ alert; do
+    grep -q "^### $alert\$" ../docs/operate.md || fail "docs/operate.md has no chapter $alert"
+    grep -q "runbook: docs/operate.md#${alert,,}\$" alerts.yaml || fail "$alert has no runbook"
+done < <(grep -- "- alert:" alerts.yaml)
+echo "alerts: $(grep -c -- "- alert:" alerts.yaml) alerts, each fires when it should and not otherwise"

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Builds deploy/Dockerfile where no image can be pulled, and shows that its last stage is all the server
+# needs. In place of golang:1.26 stands a base with this machine's Go; everything else is the real thing.
+# Needs root, buildah, busybox-static and curl; leaves nothing behind.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+work=$(mktemp -d)
+# Images of our own storage, which the machine's never see. vfs works inside of containers too.
+buildah() { command buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs "$@"; }
+stop() {
+    if [ -n "${standin:-}" ]; then kill "$standin" || true; fi
+    if [ -n "${demo:-}" ]; then kill "$demo" || true; fi
+    wait
+    buildah umount --all >/dev/null || true
+    rm -rf "$work"
+}
+trap stop EXIT
+fail() { echo "image: $*" >&2; exit 1; }
+
+base=$(buildah from scratch)
+buildah copy --quiet "$base" /bin/busybox /bin/sh >/dev/null
+buildah copy --quiet "$base" /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt >/dev/null
+buildah config --env PATH=/usr/local/go/bin:/bin --env GOPATH=/go --env GOPROXY=off \
+    --env GOCACHE=/cache --env GOTMPDIR=/cache "$base"
+buildah commit --quiet "$base" golang-stand-in >/dev/null
+
+# The modules and the compiler's cache are this machine's.
+go mod download -C ..
+mkdir -p "$(go env GOCACHE)"
+buildah build --quiet --isolation chroot --from localhost/golang-stand-in --volume "$(go env GOROOT):/usr/local/go:ro" \
+    --volume "$(go env GOMODCACHE):/go/pkg/mod" --volume "$(go env GOCACHE):/cache" \
+    --file Dockerfile --build-arg VERSION=v1.2.3 --tag image .. >"$work/build" 2>&1 || fail "$(cat "$work/build")"
+
+want() { # what, got, wanted
+    if [ "$2" != "$3" ]; then fail "$1 is $2, want $3"; fi
+}
+inspect() { buildah inspect --type image --format "{{.OCIv1.Config.$1}}" image; }
+want "the user" "$(inspect User)" 65532:65532
+want "the entry point" "$(inspect Entrypoint)" "[/itwin-token-server]"
+want "the port" "$(inspect ExposedPorts)" "map[3001/tcp:{}]"
+
+container=$(buildah from image)
+root=$(buildah mount "$container")
+want "what is in the image" "$(cd "$root" && find . -type f | sort | tr '\n' ' ')" \
+    "./etc/ssl/certs/ca-certificates.crt ./itwin-token-server "
+
+# From here on it runs as it would in a container: as nobody special in a user namespace, in a root that
+# holds these two files and the secret. No shell, no /proc, no /dev, no /tmp.
+go build -o "$work/standin-program" ./standin
+"$work/standin-program" "$work" >"$work/standin" &
+standin=$!
+for _ in $(seq 100); do
+    if grep -q ready "$work/standin"; then break; fi
+    sleep 0.1
+done
+cp "$work/client-secret" "$root/client-secret"
+cp "$work/ca.pem" "$root/etc/ssl/certs/ca-certificates.crt"
+touch "$work/before"
+mapfile -t settings <"$work/env"
+settings+=(ITM_TOKEN_SERVER_CLIENT_SECRET_FILE=/client-secret)
+inside() {
+    exec env -i "${settings[@]}" /usr/bin/unshare --user --map-user=65532 --map-group=65532 \
+        --root="$root" --wd=/ /itwin-token-server "$@"
+}
+
+case $(inside version) in *v1.2.3*) ;; *) fail "the version is not the build argument's" ;; esac
+# Auth0's keys and one grant over TLS, trusting the CA file where it lies in the image.
+(inside check "$(cat "$work/user-token")") >"$work/check" 2>&1 || fail "check: $(cat "$work/check")"
+
+# A loopback address that the demo calls by its number: the name localhost takes an /etc/hosts, which is
+# a container runtime's to add.
+settings=(ITM_TOKEN_SERVER_HOST=127.0.0.2 ITM_TOKEN_SERVER_PORT=0)
+inside demo >"$work/demo" 2>&1 &
+demo=$!
+for _ in $(seq 100); do
+    if line=$(grep '^curl ' "$work/demo"); then break; fi
+    sleep 0.1
+done
+[ -n "$line" ] || fail "demo: $(cat "$work/demo")"
+answer=$(bash -c "$line") || fail "$line: $answer"
+want "the demo's answer" "${answer:0:10}" "Bearer eyJ"
+want "what it wrote" "$(find "$root" -newer "$work/before")" ""
+
+echo "image: $(du -b "$root/itwin-token-server" | cut -f1) bytes of server and nothing else; check and demo passed"
