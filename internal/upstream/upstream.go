@@ -19,8 +19,9 @@ const (
 	// Timeout bounds a request, from the name's look-up to the answer's end.
 	Timeout = 10 * time.Second
 
-	// connectTimeout bounds the part of it in which nothing has been heard yet,
-	// so that a route that has gone dark is tried again soon.
+	// connectTimeout bounds the part of it in which nothing has been heard yet, so
+	// that a route that has gone dark is tried again soon. TLS comes after it: a
+	// busy server may take its time for that.
 	connectTimeout = 3 * time.Second
 
 	// maxBody bounds an answer, in bytes: a hundred times what one needs.
@@ -59,7 +60,6 @@ func Transport(roots *x509.CertPool) http.RoundTripper {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: connectTimeout}).DialContext,
-		TLSHandshakeTimeout:    connectTimeout,
 		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		MaxResponseHeaderBytes: 64 << 10,
 		DisableKeepAlives:      true,
