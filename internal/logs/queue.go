@@ -14,6 +14,9 @@ const (
 
 	// maxQueued bounds the lines that wait for a slow reader, in bytes.
 	maxQueued = 4 << 20
+
+	// lastWords is how long the end of the program waits for its log.
+	lastWords = time.Second
 )
 
 // A Queue writes lines in the background, so that who logs never waits for who
@@ -50,13 +53,17 @@ func (q *Queue) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// Close writes what waits, and returns when that is done.
+// Close writes what waits, and returns when that is done, or after a second: a
+// reader that is stuck must not keep the program from its end.
 func (q *Queue) Close() {
 	q.mu.Lock()
 	q.closing = true
 	q.mu.Unlock()
 	q.signal()
-	<-q.done
+	select {
+	case <-q.done:
+	case <-time.After(lastWords):
+	}
 }
 
 func (q *Queue) signal() {

@@ -95,6 +95,20 @@ func TestWhoLogsNeverWaitsForWhoReads(t *testing.T) {
 	})
 }
 
+func TestAStuckReaderDoesNotKeepTheProgramFromItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReader(false)
+		q := NewQueue(r)
+		q.Write([]byte("a line\n"))
+		begun := time.Now()
+		q.Close()
+		if took := time.Since(begun); took != lastWords {
+			t.Errorf("Close took %v, want %v", took, lastWords)
+		}
+		close(r.gate)
+	})
+}
+
 func TestAQueueFromManyGoroutinesLosesNothing(t *testing.T) {
 	r := newReader(true)
 	q := NewQueue(r)
