@@ -307,6 +307,27 @@ func TestADayOfRenewals(t *testing.T) {
 	})
 }
 
+func TestRenewalsSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &remote{term: hourly}
+		start(t, r, 0)
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		begins := r.begins()
+		pauses := make(map[time.Duration]bool)
+		for i := 1; i < len(begins); i++ {
+			pause := begins[i].Sub(begins[i-1])
+			if pause > hourly.Renew || pause < hourly.Renew*9/10 {
+				t.Errorf("a renewal after %v, want %v less up to a tenth", pause, hourly.Renew)
+			}
+			pauses[pause] = true
+		}
+		if len(pauses) < len(begins)/2 {
+			t.Errorf("%d renewals have %d different pauses: replicas started together would stay together", len(begins), len(pauses))
+		}
+	})
+}
+
 func TestIdlenessDoesNotAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &remote{term: hourly}
