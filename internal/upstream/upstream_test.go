@@ -209,3 +209,27 @@ func TestErrorf(t *testing.T) {
 	err := Errorf(Refused, "%s: want %d, got less", "a.test", 7)
 	wantError(t, err, Refused, "a.test", "want 7, got less")
 }
+
+// A flood is an endless answer that knows how much of it was read.
+type flood struct{ read int }
+
+func (f *flood) Read(p []byte) (int, error) { f.read += len(p); return len(p), nil }
+func (f *flood) Close() error               { return nil }
+
+func (f *flood) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Body: f}, nil
+}
+
+func TestNoMoreIsReadThanIsKept(t *testing.T) {
+	req, err := http.NewRequest(http.MethodGet, "https://upstream.test/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := new(flood)
+	if _, _, err := Do(f, req); err == nil {
+		t.Error("an endless answer is taken")
+	}
+	if f.read > maxBody+1 {
+		t.Errorf("%d bytes are read, want at most %d", f.read, maxBody+1)
+	}
+}
