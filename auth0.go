@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,8 +33,8 @@ const (
 	keysRenew = 5 * time.Minute
 	keysUntil = 24 * time.Hour
 
-	// keysHurry is the longest pause between tries while there are no keys at
-	// all: with a fetch that hangs, still within 15 s of Auth0's return.
+	// keysHurry is the longest pause between tries while there are no keys: after
+	// a fetch that hangs, still within 15 s of Auth0's return.
 	keysHurry = 4 * time.Second
 
 	// keyPatience is how long a caller with an unknown key waits for a fetch.
@@ -70,19 +73,17 @@ type caller struct {
 	subject string // the token's sub, as the log may show it
 }
 
-// A keySet is the tenant's signing keys at one moment, and the tokens that were
-// found good by them: with another set, all are checked again.
+// A keySet is the tenant's signing keys at one moment, and what was found good by
+// them: with another set, all is checked again.
 type keySet struct {
-	keys    map[string]*rsa.PublicKey // by kid
-	fetched time.Time
-	good    verified.Tokens[caller]
-	header  atomic.Pointer[tokenHeader] // of the last good token
+	keys   map[string]*rsa.PublicKey // by kid
+	good   verified.Tokens[caller]
+	header atomic.Pointer[tokenHeader] // of the last good token
 }
 
 // A verifier checks users' tokens against one Auth0 tenant.
 type verifier struct {
 	keys      *fresh.Value[*keySet]
-	parser    *jwt.Parser
 	validator *jwt.Validator
 	required  []string // scopes
 }
@@ -97,25 +98,14 @@ func newVerifier(c config, transport http.RoundTripper, report func(time.Duratio
 	return &verifier{
 		keys: fresh.New(fresh.Config[*keySet]{
 			Fetch: func(ctx context.Context) (*keySet, fresh.Term, error) {
-				begun := time.Now()
 				keys, err := jwks.Fetch(ctx, transport, c.Domain)
-				return &keySet{keys: keys, fetched: begun}, fresh.Term{Renew: keysRenew, Until: keysUntil}, err
+				return &keySet{keys: keys}, fresh.Term{Renew: keysRenew, Until: keysUntil}, err
 			},
-			Report: report,
-			Hurry:  keysHurry,
+			Report: report, Hurry: keysHurry,
 		}),
-		parser:    jwt.NewParser(jwt.WithStrictDecoding()),
 		validator: jwt.NewValidator(checks...),
 		required:  c.RequiredScopes,
 	}
-}
-
-// keysFetched is when the keys in use were fetched; zero: there are none.
-func (s *service) keysFetched() time.Time {
-	if keys, had := s.users.keys.Last(); had {
-		return keys.fetched
-	}
-	return time.Time{}
 }
 
 // verify checks a token, and says whose it is. Where the keys are not there it
@@ -130,7 +120,7 @@ func (v *verifier) verify(ctx context.Context, raw string, deadline time.Time) (
 	if who, ok := place.Get(); ok {
 		return who, nil
 	}
-	token, err := v.parse(raw, keys.header.Load())
+	token, err := parse(raw, keys.header.Load())
 	if err != nil {
 		return caller{}, err
 	}
@@ -151,7 +141,7 @@ func (v *verifier) verify(ctx context.Context, raw string, deadline time.Time) (
 	if !known {
 		return caller{}, errUnknown
 	}
-	if jwt.SigningMethodRS256.Verify(token.signed, token.signature, key) != nil {
+	if rsa.VerifyPKCS1v15(key, crypto.SHA256, token.sum[:], token.signature) != nil { // RS256 (RFC 7518 §3.3)
 		return caller{}, errSignature
 	}
 	if !scoped {
@@ -171,47 +161,52 @@ func (v *verifier) verify(ctx context.Context, raw string, deadline time.Time) (
 type parsedToken struct {
 	header    *tokenHeader
 	claims    jwt.MapClaims
-	signed    string // what the signature is over
+	sum       [sha256.Size]byte // of what the signature is over
 	signature []byte
 }
 
 // A tokenHeader is a header that passed its checks.
 type tokenHeader struct{ text, kid string }
 
+// segment is how a part of a token is written (RFC 7515 §2), and the only way.
+var segment = base64.RawURLEncoding.Strict()
+
 // parse takes a token apart (RFC 7515 §3.1) and checks its header, unless that is
 // the last good one: a tenant's tokens differ in their claims, hardly ever in
 // their headers.
-func (v *verifier) parse(raw string, last *tokenHeader) (token parsedToken, err error) {
-	parts := strings.SplitN(raw, ".", 4)
-	if len(parts) != 3 { // Auth0's opaque tokens have no dot, or four
+func parse(raw string, last *tokenHeader) (token parsedToken, err error) {
+	header, rest, _ := strings.Cut(raw, ".")
+	payload, signature, ok := strings.Cut(rest, ".")
+	if !ok || strings.Contains(signature, ".") { // Auth0's opaque tokens have no dot, or four
 		return token, errNotJWT
 	}
-	if token.header = last; last == nil || last.text != parts[0] {
-		if token.header, err = v.parseHeader(parts[0]); err != nil {
+	if token.header = last; last == nil || last.text != header {
+		if token.header, err = parseHeader(header); err != nil {
 			return token, err
 		}
 	}
-	claims, err := v.parser.DecodeSegment(parts[1])
+	claims, err := segment.DecodeString(payload)
 	if err != nil || json.Unmarshal(claims, &token.claims) != nil {
 		return token, errMalformed
 	}
-	if token.signature, err = v.parser.DecodeSegment(parts[2]); err != nil {
+	if token.signature, err = segment.DecodeString(signature); err != nil {
 		return token, errMalformed
 	}
-	token.signed = raw[:len(parts[0])+1+len(parts[1])]
+	var buffer [1 << 10]byte // most tokens fit, and are then not copied to the heap
+	token.sum = sha256.Sum256(append(buffer[:0], raw[:len(header)+1+len(payload)]...))
 	return token, nil
 }
 
 // parseHeader checks a header. The algorithm is ours to choose, never the
 // token's (RFC 8725 §3.1), and so is the key: jwk, jku, x5u and x5c are not
 // looked at. Names match exactly, as they do in a map and not in a struct.
-func (v *verifier) parseHeader(text string) (*tokenHeader, error) {
-	decoded, err := v.parser.DecodeSegment(text)
+func parseHeader(text string) (*tokenHeader, error) {
+	decoded, err := segment.DecodeString(text)
 	var header map[string]any
 	if err != nil || json.Unmarshal(decoded, &header) != nil {
 		return nil, errMalformed
 	}
-	if header["alg"] != jwt.SigningMethodRS256.Alg() {
+	if header["alg"] != "RS256" {
 		return nil, errAlgorithm
 	}
 	// To honour a crit is to know each name in it (RFC 7515 §4.1.11). We know none.

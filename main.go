@@ -203,7 +203,7 @@ func newService(c config, transport http.RoundTripper, log *slog.Logger) *servic
 		log:      log,
 		observer: o,
 	}
-	o.Gauges(version, commit(), s.tokenExpires, s.keysFetched)
+	o.Gauges(version, commit(), s.tokenExpires, s.users.keys.Begun)
 	return s
 }
 

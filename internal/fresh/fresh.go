@@ -77,7 +77,8 @@ type Value[T comparable] struct {
 // A state is what readers see; it never changes once published.
 type state[T comparable] struct {
 	value    T
-	until    time.Time     // the value serves until then; zero: there has been none
+	begun    time.Time     // its fetch began then; zero: there has been none
+	until    time.Time     // it serves until then
 	err      error         // why the last fetch failed, nil if it did not
 	fetching bool          // a fetch is under way
 	askable  time.Time     // when the next fetch for an asker may begin
@@ -96,14 +97,18 @@ func New[T comparable](config Config[T]) *Value[T] {
 }
 
 // Had reports whether there has been a value, fresh or not.
-func (v *Value[T]) Had() bool { return !v.state.Load().until.IsZero() }
+func (v *Value[T]) Had() bool { return !v.Begun().IsZero() }
 
 // Last returns the last good value, even one too old to serve, and whether
 // there is one. It is for metrics and for looking around, not for serving.
 func (v *Value[T]) Last() (T, bool) {
 	s := v.state.Load()
-	return s.value, !s.until.IsZero()
+	return s.value, !s.begun.IsZero()
 }
+
+// Begun is when the fetch of the last good value began, zero where there has been
+// none: the value is as old as that at most.
+func (v *Value[T]) Begun() time.Time { return v.state.Load().begun }
 
 // Get returns the value. With none to serve it waits for the fetch under way,
 // until the deadline ([ErrWaited]) or the end of ctx (its error). With none

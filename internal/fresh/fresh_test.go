@@ -436,6 +436,9 @@ func TestNewerKeepsTheValueThroughAnOutage(t *testing.T) {
 		if n, took := newer(v); n != 1 || took != 0 {
 			t.Errorf("newer = %d after %v, want 1 at once", n, took)
 		}
+		if age := time.Since(v.Begun()); age != 0 || !v.Had() {
+			t.Errorf("the value is %v old, had: %v; want 0s and true", age, v.Had())
+		}
 		r.down.Store(false)
 		r.deaf.Store(true)
 		if n, took := newer(v); n != 1 || took != 3*time.Second {

@@ -41,7 +41,7 @@ func (o *owner[T]) fetch(ctx context.Context) (due time.Time) {
 	s.fetching, s.err, s.next, s.askable = false, err, make(chan struct{}), o.askable()
 	if err == nil {
 		o.backoff = 0
-		s.value, s.until = value, begun.Add(term.Until)
+		s.value, s.begun, s.until = value, begun, begun.Add(term.Until)
 		due = begun.Add(jitter(term.Renew))
 	} else {
 		o.backoff = min(max(2*o.backoff, minGap), o.longest(s))
