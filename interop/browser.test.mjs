@@ -192,6 +192,7 @@ test('an origin list keeps strangers out and lets its own in', async (t) => {
   assert.deepEqual(await outside.fetch(url, bearer(user.access_token)), { rejected: 'TypeError' });
   assert.deepEqual(await outside.fetch(url), { rejected: 'TypeError' }, 'not even a 401 that needs no preflight');
   assert.equal(outside.console.filter((line) => line.includes('blocked by CORS policy')).length, 2, outside.console.join('\n'));
+  await server.logged('status=401'); // and so the lines before it
   assert.ok(!server.log().includes('status=200'), 'the preflight stopped the request that held a good token');
 
   const inside = await open(t, app);

@@ -38,9 +38,10 @@ export function settings(tenant, ims, { caFile }, more = {}) {
 }
 
 /**
- * Starts the server and resolves once it listens. `url` is where, `log()` what it has written so far, and `getToken`
- * asks it with a user's token. `stop` ends it, and asserts a clean exit and that its log holds none of `secrets`: those
- * it was started with, the user's name and e-mail, every token that went through `getToken`, and what a test adds.
+ * Starts the server and resolves once it listens. `url` is where, `log()` what it has written so far, `logged(text)`
+ * waits for a text in it (lines are written a moment after the answer), and `getToken` asks it with a user's token.
+ * `stop` ends it, and asserts a clean exit and that its log holds none of `secrets`: those it was started with, the
+ * user's name and e-mail, every token that went through `getToken`, and what a test adds.
  */
 export async function startServer({ folder, binary }, env) {
   const child = spawn(binary, [], { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -75,7 +76,12 @@ export async function startServer({ folder, binary }, env) {
     if (answer.status === 200) secrets.add(tokenIn(answer));
     return answer;
   };
-  return { url, secrets, getToken, stop, log: () => log };
+  async function logged(text) {
+    const end = Date.now() + 5_000;
+    while (!log.includes(text) && Date.now() < end) await new Promise((wake) => setTimeout(wake, 10));
+    assert.ok(log.includes(text), `the log lacks ${text}:\n${log}`);
+  }
+  return { url, secrets, getToken, stop, log: () => log, logged };
 }
 
 /** The iTwin token that a 200 carries, out of either of the two forms. */
