@@ -12,14 +12,16 @@ export const launch = () => chromium.launch({ executablePath: process.env.CHROMI
 
 /**
  * A browser context whose traffic is written down:
- * requests (all), issued (tokens that /getToken gave), userTokens (that /demo/userToken gave), refusals (JSON of /getToken).
+ * requests (all), unanswered (URLs), issued (tokens that /getToken gave), userTokens (that /demo/userToken gave),
+ * refusals (JSON of /getToken), crashes (the page's own).
  */
 export async function recordedContext(browser, tokenUrl) {
   const context = await browser.newContext({ viewport: { width: 1200, height: 750 } });
-  const record = { requests: [], issued: [], userTokens: [], refusals: [], crashes: [] };
+  const record = { requests: [], unanswered: [], issued: [], userTokens: [], refusals: [], crashes: [] };
   context.on("request", (request) => {
     record.requests.push({ url: request.url(), headers: request.headers(), body: request.postData() ?? "" });
   });
+  context.on("requestfailed", (request) => record.unanswered.push(request.url()));
   context.on("weberror", (error) => record.crashes.push(error.error().message));
   context.on("response", async (response) => {
     if (response.request().method() !== "GET") return;
@@ -37,6 +39,7 @@ const CORS = {
   "Access-Control-Allow-Origin": "*",
   "Access-Control-Allow-Headers": "*, Authorization",
   "Access-Control-Allow-Methods": "*",
+  "Access-Control-Expose-Headers": "Retry-After",
 };
 
 /**

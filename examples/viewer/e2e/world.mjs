@@ -32,7 +32,13 @@ export async function buildPage(outDir, settings) {
   await build({ logLevel: "error", build: { outDir, emptyOutDir: true } });
 }
 
-const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".json": "application/json", ".svg": "image/svg+xml" };
+const TYPES = {
+  ".html": "text/html",
+  ".js": "text/javascript",
+  ".css": "text/css",
+  ".json": "application/json",
+  ".svg": "image/svg+xml",
+};
 
 /** Serves a folder on http://localhost, a secure context to browsers, as Auth0's library wants it. */
 export async function serveFolder(folder) {

@@ -27,7 +27,7 @@ export function Notice({ why, retry, signIn }: Props) {
 function sentence({ trouble, message }: TokenError): string {
   switch (trouble) {
     case "unreachable":
-      return `The token server at ${tokenUrl} does not answer (${message}): is it running, and may pages of ${location.origin} ask it?`;
+      return `The token server at ${tokenUrl} does not answer (${message}). Is it running, and may ${location.origin} ask it?`;
     case "signed-out":
       return `You are signed out (${message}).`;
     case "refused":
