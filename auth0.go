@@ -110,7 +110,7 @@ func newVerifier(c config, transport http.RoundTripper, report func(time.Duratio
 
 // verify checks a token, and says whose it is. Where the keys are not there it
 // waits for the fetch under way, until the deadline. Its errors are a [refusal],
-// or wrap errNoKeys.
+// or wrap errNoKeys; with errScope it is still known who asks.
 func (v *verifier) verify(ctx context.Context, raw string, deadline time.Time) (caller, error) {
 	keys, err := v.keys.Get(ctx, deadline)
 	if err != nil {
@@ -144,11 +144,11 @@ func (v *verifier) verify(ctx context.Context, raw string, deadline time.Time) (
 	if rsa.VerifyPKCS1v15(key, crypto.SHA256, token.sum[:], token.signature) != nil { // RS256 (RFC 7518 §3.3)
 		return caller{}, errSignature
 	}
-	if !scoped {
-		return caller{}, errScope
-	}
 	sub, _ := token.claims["sub"].(string)
 	who := caller{logs.Subject(sub)}
+	if !scoped {
+		return who, errScope
+	}
 	expires, _ := token.claims.GetExpirationTime() // validate has seen it
 	place.Put(who, expires.Add(leeway))
 	if keys.header.Load() != token.header {

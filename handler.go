@@ -100,7 +100,7 @@ func (s *service) exchange(r *http.Request, deadline time.Time) (caller, *itwinT
 	}
 	who, err := s.users.verify(r.Context(), raw, deadline)
 	if err != nil {
-		return caller{}, nil, err
+		return who, nil, err
 	}
 	token, err := s.tokens.Get(r.Context(), deadline)
 	return who, token, err

@@ -431,6 +431,21 @@ func TestTheLogHoldsWhatAnAuditNeedsAndNoMore(t *testing.T) {
 	})
 }
 
+func TestWhoLacksAScopeIsNamedInTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := open(t, func(c *config) { c.RequiredScopes = []string{"itwin"} })
+		good := d.s.Tenant.AccessToken(testAudience, standin.Claims{"sub": "auth0|verified"})
+		d.ask("GET", "/getToken", "Authorization", "Bearer "+good)
+		if log := d.log.String(); !strings.Contains(log, "status=403") || !strings.Contains(log, "sub=auth0|verified") {
+			t.Errorf("the log of a verified caller without the scope lacks the sub:\n%s", log)
+		}
+		d.ask("GET", "/getToken", "Authorization", "Bearer "+d.s.Tenant.AccessToken(testAudience, standin.Claims{"sub": "auth0|forged"})+"AA")
+		if log := d.log.String(); strings.Contains(log, "forged") {
+			t.Errorf("the log names a caller that was not verified:\n%s", log)
+		}
+	})
+}
+
 func TestOutcomesAreWhatTheMetricsCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := open(t, nil)

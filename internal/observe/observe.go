@@ -27,8 +27,8 @@ var (
 	fetchBounds   = []float64{.05, .1, .25, .5, 1, 2.5, 5, 10}
 )
 
-// other is the result of a fetch that failed before it was sent.
-const other = "secret"
+// unsent is the result of a grant that had no secret to be sent with.
+const unsent = "secret"
 
 // An Observer is told of requests and fetches.
 type Observer struct {
@@ -78,7 +78,7 @@ func (o *Observer) Request(ctx context.Context, status int, reason string, took 
 // outage.
 func (o *Observer) Fetches(what, counter, duration string) func(time.Duration, error) {
 	results := make(map[string]*metrics.Counter)
-	for _, result := range []string{"ok", string(upstream.Refused), string(upstream.Nonsense), string(upstream.Unreachable), string(upstream.Slow), other} {
+	for _, result := range []string{"ok", string(upstream.Refused), string(upstream.Nonsense), string(upstream.Unreachable), string(upstream.Slow), unsent} {
 		results[result] = o.Metrics.Counter(Metric+counter, "Fetches of "+what+", by result.", "result", result)
 	}
 	took := o.Metrics.Histogram(Metric+duration, "Time that a fetch of "+what+" takes.", fetchBounds...)
@@ -146,5 +146,5 @@ func result(err error) string {
 	case errors.As(err, &failed):
 		return string(failed.Kind)
 	}
-	return other
+	return unsent
 }
