@@ -19,8 +19,8 @@ import (
 
 	"itwin-token-server/internal/fresh"
 	"itwin-token-server/internal/jwks"
-	"itwin-token-server/internal/logs"
-	"itwin-token-server/internal/verified"
+	"itwin-token-server/internal/telemetry"
+	"itwin-token-server/internal/tokencache"
 )
 
 const (
@@ -77,7 +77,7 @@ type caller struct {
 // them: with another set, all is checked again.
 type keySet struct {
 	keys   map[string]*rsa.PublicKey // by kid
-	good   verified.Tokens[caller]
+	good   tokencache.Tokens[caller]
 	header atomic.Pointer[tokenHeader] // of the last good token
 }
 
@@ -145,7 +145,7 @@ func (v *verifier) verify(ctx context.Context, raw string, deadline time.Time) (
 		return caller{}, errSignature
 	}
 	sub, _ := token.claims["sub"].(string)
-	who := caller{logs.Subject(sub)}
+	who := caller{telemetry.Subject(sub)}
 	if !scoped {
 		return who, errScope
 	}

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"itwin-token-server/internal/logs"
 	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/telemetry"
 )
 
 // manyTokens are tokens of as many users. Signing takes a millisecond each.
@@ -33,7 +33,7 @@ func manyTokens(s *standin.Standin, n int) []string {
 func warm(t testing.TB, s *standin.Standin) *service {
 	c := testConfig(s)
 	c.RequiredScopes = []string{"openid"}
-	d := newService(c, s.Transport(), logs.New(io.Discard, "text", slog.LevelInfo))
+	d := newService(c, s.Transport(), telemetry.NewLog(io.Discard, "text", slog.LevelInfo))
 	owner(t, d.users.keys.Run)
 	owner(t, d.tokens.Run)
 	for _, _, err := getToken(d.tokens); err != nil; _, _, err = getToken(d.tokens) {

@@ -10,8 +10,8 @@ import (
 	"strconv"
 	"strings"
 
-	"itwin-token-server/internal/serving"
-	"itwin-token-server/internal/settings"
+	"itwin-token-server/internal/dotenv"
+	"itwin-token-server/internal/server"
 )
 
 // prefix begins the name of every setting.
@@ -39,9 +39,9 @@ type config struct {
 	LogFormat      string // text or json
 	MetricsAddr    string // empty: off
 
-	found    []settings.Setting // a secret's without its value
-	misspelt []string           // warnings of names that are no settings
-	warnings []string           // of what works, and is unwise
+	found    []dotenv.Setting // a secret's without its value
+	misspelt []string         // warnings of names that are no settings
+	warnings []string         // of what works, and is unwise
 
 	incomplete bool // a required setting is missing
 }
@@ -50,8 +50,8 @@ type config struct {
 func (c *config) issuer() string { return "https://" + c.Domain + "/" }
 
 // declared lists the settings in the order of the README, with their defaults.
-func declared() []settings.Setting {
-	return []settings.Setting{
+func declared() []dotenv.Setting {
+	return []dotenv.Setting{
 		{Name: prefix + "CLIENT_ID"},
 		{Name: prefix + "CLIENT_SECRET", Secret: true},
 		{Name: prefix + "CLIENT_SECRET_FILE"},
@@ -75,9 +75,9 @@ func declared() []settings.Setting {
 // dir. Its error joins all faults, one line each: the variable, what is wanted,
 // what was got. It shows no secret. The config is then as complete as it can be.
 func loadConfig(environ []string, dir string) (config, error) {
-	found, misspelt, err := settings.Find(declared(), prefix, environ, dir)
+	found, misspelt, err := dotenv.Find(declared(), prefix, environ, dir)
 	c := config{found: found, misspelt: misspelt}
-	p := parser{found: found, faults: []error{err}, unread: errors.Is(err, settings.ErrUnread)}
+	p := parser{found: found, faults: []error{err}, unread: errors.Is(err, dotenv.ErrUnread)}
 	c.parse(&p)
 	c.incomplete = !p.unread && (c.ClientID == "" || c.Domain == "" || c.ClientSecret.reveal() == "" && c.SecretFile == "")
 	for i := range found { // shared with c, which may be printed
@@ -97,17 +97,17 @@ func (c *config) parse(p *parser) {
 	c.SecretFile = p.text("CLIENT_SECRET_FILE")
 	c.checkSecret(p)
 	p.required("AUTH0_DOMAIN", "the domain of your Auth0 tenant, like tenant.us.auth0.com (manage.auth0.com, Applications)")
-	c.Domain = p.checked("AUTH0_DOMAIN", "a host like tenant.us.auth0.com, without a path", settings.Domain)
+	c.Domain = p.checked("AUTH0_DOMAIN", "a host like tenant.us.auth0.com, without a path", dotenv.Domain)
 	c.Audiences = p.list("AUTH0_AUDIENCE", ",")
 	if len(c.Audiences) == 0 && !p.unread {
 		c.warnings = append(c.warnings, prefix+"AUTH0_AUDIENCE is not set: any token of the Auth0 tenant is accepted, of its other applications too")
 	}
-	c.RequiredScopes = strings.Fields(p.checked("AUTH0_REQUIRED_SCOPE", wantScopes, settings.Scopes))
-	c.Authority = p.checked("AUTHORITY", "an https URL like https://ims.bentley.com", settings.Authority)
-	c.Scope = p.checked("SCOPE", wantScopes, settings.Scopes)
-	c.Host = p.checked("HOST", "an address or name of this machine, without a port", settings.Host)
-	c.Port = p.checked("PORT", "a port from 1 to 65535, or 0 for any free one", settings.Port)
-	p.checked("CORS_ORIGINS", "* or origins like https://app.example.com, without a path or a wildcard", settings.Origins)
+	c.RequiredScopes = strings.Fields(p.checked("AUTH0_REQUIRED_SCOPE", wantScopes, dotenv.Scopes))
+	c.Authority = p.checked("AUTHORITY", "an https URL like https://ims.bentley.com", dotenv.Authority)
+	c.Scope = p.checked("SCOPE", wantScopes, dotenv.Scopes)
+	c.Host = p.checked("HOST", "an address or name of this machine, without a port", dotenv.Host)
+	c.Port = p.checked("PORT", "a port from 1 to 65535, or 0 for any free one", dotenv.Port)
+	p.checked("CORS_ORIGINS", "* or origins like https://app.example.com, without a path or a wildcard", dotenv.Origins)
 	if origins := p.list("CORS_ORIGINS", ","); !slices.Contains(origins, "*") {
 		c.Origins = origins
 	}
@@ -117,7 +117,7 @@ func (c *config) parse(p *parser) {
 	p.check("LOG_LEVEL", "debug, info, warn or error", c.LogLevel.UnmarshalText([]byte(p.text("LOG_LEVEL"))) == nil)
 	c.LogFormat = strings.ToLower(p.text("LOG_FORMAT"))
 	p.check("LOG_FORMAT", "text or json", c.LogFormat == "text" || c.LogFormat == "json")
-	c.MetricsAddr = p.checked("METRICS_ADDR", "host:port, like 127.0.0.1:9090", settings.Address)
+	c.MetricsAddr = p.checked("METRICS_ADDR", "host:port, like 127.0.0.1:9090", dotenv.Address)
 }
 
 // checkSecret wants the client secret in exactly one place, and usable.
@@ -142,13 +142,13 @@ func (c *config) checkCertificate(p *parser) {
 	if c.CertFile == "" || c.KeyFile == "" {
 		return
 	}
-	pair, err := serving.LoadCertificate(c.CertFile, c.KeyFile)
+	pair, err := server.LoadCertificate(c.CertFile, c.KeyFile)
 	if err != nil {
 		p.fault("TLS_CERT_FILE", "a certificate and, in _TLS_KEY_FILE, its key", err.Error())
 		p.setting("TLS_KEY_FILE").Secret = true // it may be the key itself, put in the wrong place
 		return
 	}
-	if warning := serving.Ending(pair); warning != "" {
+	if warning := server.Ending(pair); warning != "" {
 		c.warnings = append(c.warnings, warning)
 	}
 }
@@ -182,7 +182,7 @@ func (c *config) secretNow() (secret, error) {
 
 // A parser takes values out of the settings and gathers their faults.
 type parser struct {
-	found  []settings.Setting
+	found  []dotenv.Setting
 	faults []error
 	unread bool // a file could not be read: nothing is known to be missing
 }
@@ -197,8 +197,8 @@ func (p *parser) text(name string) string {
 	return strings.TrimSpace(s.Value)
 }
 
-func (p *parser) setting(name string) *settings.Setting {
-	return &p.found[slices.IndexFunc(p.found, func(s settings.Setting) bool { return s.Name == prefix+name })]
+func (p *parser) setting(name string) *dotenv.Setting {
+	return &p.found[slices.IndexFunc(p.found, func(s dotenv.Setting) bool { return s.Name == prefix+name })]
 }
 
 func (p *parser) required(name, want string) string {

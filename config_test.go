@@ -14,7 +14,7 @@ import (
 	"testing"
 	"unicode"
 
-	"itwin-token-server/internal/settings"
+	"itwin-token-server/internal/dotenv"
 )
 
 // awkward holds what secrets have been broken by: URL and form syntax, shells'
@@ -255,7 +255,7 @@ func TestEnvironmentThenEnvLocalThenEnv(t *testing.T) {
 		const name = prefix + "PORT"
 		dir := folder(t, ".env.local", name+"='"+test.local+"'\n", ".env", name+"='"+test.file+"'\n")
 		c, err := loadConfig(complete("PORT="+test.environment), dir)
-		from := c.found[slices.IndexFunc(c.found, func(s settings.Setting) bool { return s.Name == name })].From
+		from := c.found[slices.IndexFunc(c.found, func(s dotenv.Setting) bool { return s.Name == name })].From
 		if err != nil || c.Port != test.want || from != test.from {
 			t.Errorf("%s: port %s from %s, %v; want %s from %s", test.name, c.Port, from, err, test.want, test.from)
 		}
@@ -553,7 +553,7 @@ func FuzzSettings(f *testing.F) {
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, text, value string) {
 		write(t, dir, ".env.local", text)
-		found, warnings, err := settings.Find(declared(), prefix, nil, dir)
+		found, warnings, err := dotenv.Find(declared(), prefix, nil, dir)
 		lines := warnings
 		if err != nil {
 			lines = append(lines, strings.Split(err.Error(), "\n")...)

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"itwin-token-server/internal/fresh"
-	"itwin-token-server/internal/guard"
-	"itwin-token-server/internal/observe"
+	"itwin-token-server/internal/server"
+	"itwin-token-server/internal/telemetry"
 	"itwin-token-server/internal/upstream"
 )
 
@@ -38,7 +38,7 @@ type service struct {
 	users    *verifier
 	tokens   *fresh.Value[*itwinToken]
 	log      *slog.Logger
-	observer *observe.Observer
+	observer *telemetry.Observer
 	draining atomic.Bool // shutting down: not ready any more
 }
 
@@ -55,7 +55,7 @@ func (s *service) routes(more ...route) http.Handler {
 		mux.HandleFunc(path, s.methodNotAllowed)
 	}
 	mux.HandleFunc("/", s.notFound)
-	return guard.Handler(s.config.Origins, mux)
+	return server.Handler(s.config.Origins, mux)
 }
 
 // A route is one that only the demo has.
@@ -92,7 +92,7 @@ type tokenJSON struct {
 	ExpiresIn   int    `json:"expires_in"` // seconds truly left
 }
 
-// exchange is the server's whole job. The caller is empty until verified.
+// exchange is the server's whole job. The caller is empty until tokencache.
 func (s *service) exchange(r *http.Request, deadline time.Time) (caller, *itwinToken, error) {
 	raw, err := bearerToken(r.Header)
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"itwin-token-server/internal/logs"
 	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/telemetry"
 )
 
 // A desk is a service with its stand-ins, and what it logged.
@@ -63,7 +63,7 @@ func closed(t testing.TB, change func(*config)) *desk {
 		change(&c)
 	}
 	log := new(lines)
-	d := newService(c, s.Transport(), logs.New(log, "text", slog.LevelInfo))
+	d := newService(c, s.Transport(), telemetry.NewLog(log, "text", slog.LevelInfo))
 	return &desk{d, s, log, d.routes()}
 }
 

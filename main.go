@@ -20,11 +20,10 @@ import (
 	"syscall"
 	"time"
 
+	"itwin-token-server/internal/check"
 	"itwin-token-server/internal/demo"
-	"itwin-token-server/internal/doctor"
-	"itwin-token-server/internal/logs"
-	"itwin-token-server/internal/observe"
-	"itwin-token-server/internal/serving"
+	"itwin-token-server/internal/server"
+	"itwin-token-server/internal/telemetry"
 	"itwin-token-server/internal/upstream"
 )
 
@@ -47,20 +46,22 @@ The settings are in .env, each with a comment; copy it to .env.local and fill it
 // errUsage is a command line that cannot be understood.
 var errUsage = errors.New("usage")
 
-// errSaid is a failure of which all has been said on the output.
-var errSaid = errors.New("not all is well")
+// errReported is a failure of which all has been said on the output.
+var errReported = errors.New("not all is well")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	log := logs.NewQueue(os.Stderr)
-	err := run(ctx, program{os.Args[1:], os.Environ(), ".", os.Stdin, os.Stdout, log, upstream.Transport(nil)})
-	log.Close()
+	err := run(ctx, program{
+		args: os.Args[1:], environ: os.Environ(), dir: ".",
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		transport: upstream.Transport(nil),
+	})
 	switch {
 	case errors.Is(err, errUsage):
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
-	case errors.Is(err, errSaid):
+	case errors.Is(err, errReported):
 		os.Exit(1)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "itwin-token-server:", err)
@@ -91,11 +92,11 @@ func run(ctx context.Context, p program) error {
 		if len(args) > 0 {
 			return fmt.Errorf("%w: serve takes no arguments: its settings are variables", errUsage)
 		}
-		return serve(ctx, p)
+		return runServe(ctx, p)
 	case "demo":
 		return runDemo(ctx, p, args)
 	case "check":
-		return check(ctx, p, args)
+		return runCheck(ctx, p, args)
 	case "version":
 		fmt.Fprintln(p.stdout, buildText())
 		return nil
@@ -123,18 +124,18 @@ func commit() string {
 	return "unknown"
 }
 
-// serve is the server as it is deployed.
-func serve(ctx context.Context, p program) error {
+// runServe is the server as it is deployed.
+func runServe(ctx context.Context, p program) error {
 	c, err := loadConfig(p.environ, p.dir)
 	if err != nil {
 		return settingsFault(c, err)
 	}
-	listener, err := serving.Listen(c.Host, c.Port)
+	listener, err := server.Listen(c.Host, c.Port)
 	if err != nil {
 		return err
 	}
-	s := newService(c, p.transport, logs.New(p.stderr, c.LogFormat, c.LogLevel))
-	serving.Announce(s.log, listener.Addr(), c.CertFile != "")
+	s := newService(c, p.transport, telemetry.NewLog(p.stderr, c.LogFormat, c.LogLevel))
+	server.Announce(s.log, listener.Addr(), c.CertFile != "")
 	for _, warning := range append(c.misspelt, c.warnings...) {
 		s.log.Warn(warning)
 	}
@@ -172,18 +173,18 @@ func runDemo(ctx context.Context, p program, args []string) error {
 	if err != nil {
 		return settingsFault(c, err)
 	}
-	listener, err := serving.Listen(c.Host, c.Port)
+	listener, err := server.Listen(c.Host, c.Port)
 	if err != nil {
 		return err
 	}
 	level := new(slog.LevelVar) // the story is told without the log between its lines
 	level.Set(max(c.LogLevel, slog.LevelWarn))
-	s := newService(c, upstream.Transport(d.Roots()), logs.New(p.stderr, c.LogFormat, level))
+	s := newService(c, upstream.Transport(d.Roots()), telemetry.NewLog(p.stderr, c.LogFormat, level))
 	ended := make(chan error, 1)
 	go func() {
 		ended <- s.run(ctx, listener, s.routes(route{"GET /demo/userToken", d.UserToken}))
 	}()
-	if err := d.Tell(ctx, p.stdout, "http://"+serving.Reachable(listener.Addr())[0].Address); err != nil && ctx.Err() == nil {
+	if err := d.Tell(ctx, p.stdout, "http://"+server.Reachable(listener.Addr())[0].Address); err != nil && ctx.Err() == nil {
 		return err
 	}
 	level.Set(c.LogLevel)
@@ -195,7 +196,7 @@ func runDemo(ctx context.Context, p program, args []string) error {
 
 // newService makes all that serves; nothing runs yet.
 func newService(c config, transport http.RoundTripper, log *slog.Logger) *service {
-	o := observe.New(log, outcomes())
+	o := telemetry.New(log, outcomes())
 	s := &service{
 		config:   c,
 		users:    newVerifier(c, transport, o.Fetches("Auth0 keys", "key_fetches_total", "key_fetch_duration_seconds")),
@@ -215,31 +216,31 @@ func (s *service) run(ctx context.Context, listener net.Listener, handler http.H
 	defer stop()
 	running.Go(func() { s.users.keys.Run(owners) })
 	running.Go(func() { s.tokens.Run(owners) })
-	server := serving.Server{Listener: listener, Handler: handler, Log: s.log, Stopping: func() {
+	srv := server.Server{Listener: listener, Handler: handler, Log: s.log, Stopping: func() {
 		s.draining.Store(true)
 		s.log.Info("shutting down")
 	}}
 	if s.config.CertFile != "" {
-		server.Certificate = serving.Certificate(s.config.CertFile, s.config.KeyFile, s.observer.Certificate)
-		s.observer.CertificateExpiry(func() time.Time { return serving.Ends(server.Certificate) })
-		running.Go(func() { server.Certificate.Run(owners) })
+		srv.Certificate = server.Certificate(s.config.CertFile, s.config.KeyFile, s.observer.Certificate)
+		s.observer.CertificateExpiry(func() time.Time { return server.Ends(srv.Certificate) })
+		running.Go(func() { srv.Certificate.Run(owners) })
 	}
 	if s.config.MetricsAddr != "" {
 		aside, err := net.Listen("tcp", s.config.MetricsAddr)
 		if err != nil {
 			return fmt.Errorf("%sMETRICS_ADDR: want a free address, got: %w", prefix, err)
 		}
-		running.Go(func() { serving.Aside(owners, aside, &s.observer.Metrics, s.log) })
+		running.Go(func() { server.Aside(owners, aside, &s.observer.Metrics, s.log) })
 	}
-	return serving.Run(ctx, server)
+	return server.Run(ctx, srv)
 }
 
-// check tries the settings, and says of a user's token whether it would do.
-func check(ctx context.Context, p program, args []string) error {
+// runCheck tries the settings, and says of a user's token whether it would do.
+func runCheck(ctx context.Context, p program, args []string) error {
 	if len(args) > 1 {
 		return fmt.Errorf("%w: check wants one token, or - to read it from standard input", errUsage)
 	}
-	token, err := doctor.Token(args, p.stdin)
+	token, err := check.Token(args, p.stdin)
 	if err != nil {
 		return err
 	}
@@ -247,9 +248,9 @@ func check(ctx context.Context, p program, args []string) error {
 	users := newVerifier(c, p.transport, nil)
 	owner, stop := context.WithCancel(ctx)
 	defer stop()
-	patient := doctor.Patient{
+	patient := check.Patient{
 		Settings: c.found, Faults: err, Warnings: append(c.misspelt, c.warnings...),
-		Wanted: doctor.Wanted{Issuer: c.issuer(), Audiences: c.Audiences, Scopes: c.RequiredScopes},
+		Wanted: check.Wanted{Issuer: c.issuer(), Audiences: c.Audiences, Scopes: c.RequiredScopes},
 		Keys: func(ctx context.Context) (int, error) {
 			go users.keys.Run(owner)
 			keys, err := users.keys.Get(ctx, time.Now().Add(2*patience)) // to the fetch's own end, which tells why
@@ -272,8 +273,8 @@ func check(ctx context.Context, p program, args []string) error {
 			return refused.reason, err
 		},
 	}
-	if !doctor.Check(ctx, p.stdout, patient, token) {
-		return errSaid
+	if !check.Check(ctx, p.stdout, patient, token) {
+		return errReported
 	}
 	return nil
 }

@@ -476,7 +476,7 @@ func consult(t *testing.T, world *standin.Standin, transport http.RoundTripper, 
 		p.args, p.stdin = append(p.args, argument), strings.NewReader(stdin)
 	}
 	stdout, stderr, err := runOnce(p)
-	if (err == nil) != c.well || err != nil && !errors.Is(err, errSaid) || stderr != "" {
+	if (err == nil) != c.well || err != nil && !errors.Is(err, errReported) || stderr != "" {
 		t.Errorf("%s: %v, log %q; want well: %v", c.name, err, stderr, c.well)
 	}
 	secrets := append([]string{strings.TrimSpace(awkward), standin.Canary, "hunter2", "Jane Doe", "jane.doe"}, world.IMS.Issued()...)

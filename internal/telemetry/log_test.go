@@ -1,4 +1,4 @@
-package logs
+package telemetry
 
 import (
 	"bytes"
@@ -70,7 +70,7 @@ func TestOneLineOfPrintableASCII(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		for _, test := range hostile {
 			var b bytes.Buffer
-			New(&b, format, slog.LevelInfo).Info("getToken", "path", Printable(test.text), "sub", Subject(test.text))
+			NewLog(&b, format, slog.LevelInfo).Info("getToken", "path", Printable(test.text), "sub", Subject(test.text))
 			line := b.String()
 			if strings.Count(line, "\n") != 1 || !strings.HasSuffix(line, "\n") {
 				t.Errorf("%s, %s: got %q, want one line", format, test.name, line)
@@ -88,7 +88,7 @@ func TestOneLineOfPrintableASCII(t *testing.T) {
 
 func TestNew(t *testing.T) {
 	var b bytes.Buffer
-	log := New(&b, "json", slog.LevelWarn)
+	log := NewLog(&b, "json", slog.LevelWarn)
 	log.Info("not this")
 	log.Warn("this", "sub", Printable("x\u009b\n"), "n", 7)
 	var line struct {
@@ -104,7 +104,7 @@ func TestNew(t *testing.T) {
 
 	b.Reset()
 	level := new(slog.LevelVar)
-	log = New(&b, "text", level)
+	log = NewLog(&b, "text", level)
 	log.Debug("not this")
 	level.Set(slog.LevelDebug)
 	log.Debug("this", "sub", Printable("x y\n"))

@@ -1,4 +1,4 @@
-package verified
+package tokencache
 
 import (
 	"crypto/sha256"

@@ -3,7 +3,7 @@
 //
 // Every series is declared at start, so no caller can add one. Counting is an
 // atomic addition; all else is done by whoever scrapes.
-package metrics
+package telemetry
 
 import (
 	"bytes"

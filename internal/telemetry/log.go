@@ -1,6 +1,6 @@
 // Package logs makes the server's log: one line an event, from which no caller
 // can break out.
-package logs
+package telemetry
 
 import (
 	"crypto/sha256"
@@ -14,8 +14,8 @@ import (
 // maxText bounds what of a caller's text reaches the log, in bytes.
 const maxText = 128
 
-// New makes a log of the format, "text" or "json", to w.
-func New(w io.Writer, format string, level slog.Leveler) *slog.Logger {
+// NewLog makes a log of the format, "text" or "json", to w.
+func NewLog(w io.Writer, format string, level slog.Leveler) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))

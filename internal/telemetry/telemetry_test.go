@@ -1,4 +1,4 @@
-package observe
+package telemetry
 
 import (
 	"bytes"
@@ -13,7 +13,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"itwin-token-server/internal/logs"
 	"itwin-token-server/internal/upstream"
 )
 
@@ -22,7 +21,7 @@ var outcomes = map[string]int{"ok": 200, "expired": 401, "itwin_slow": 504, "no_
 // watch makes an observer, and what it logs without the time.
 func watch(level slog.Level) (*Observer, func() string) {
 	var b bytes.Buffer
-	return New(logs.New(&b, "text", level), outcomes), func() string {
+	return New(NewLog(&b, "text", level), outcomes), func() string {
 		var all strings.Builder
 		for line := range strings.Lines(b.String()) {
 			_, rest, _ := strings.Cut(line, " ")

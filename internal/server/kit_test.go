@@ -1,4 +1,4 @@
-package serving
+package server
 
 import (
 	"bufio"
@@ -24,7 +24,7 @@ import (
 	"time"
 
 	"itwin-token-server/internal/fresh"
-	"itwin-token-server/internal/logs"
+	"itwin-token-server/internal/telemetry"
 )
 
 // pipes is a listener in memory, so that a server can live in a synctest bubble.
@@ -157,7 +157,7 @@ func (b *book) String() string {
 	return b.text.String()
 }
 
-func (b *book) logger() *slog.Logger { return logs.New(b, "text", slog.LevelDebug) }
+func (b *book) logger() *slog.Logger { return telemetry.NewLog(b, "text", slog.LevelDebug) }
 
 // A pair is a certificate, the one that signed it, and its key, each in PEM.
 type pair struct{ leaf, issuer, key string }

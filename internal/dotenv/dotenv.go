@@ -1,7 +1,7 @@
 // Package settings finds a program's settings: in the environment, then in
 // .env.local, then in .env; the first that has a value wins. It knows names and
 // text, and how a host or a URL is written, not what any setting means.
-package settings
+package dotenv
 
 import (
 	"bytes"

@@ -1,6 +1,6 @@
 // Package guard puts on every answer, errors too, what caches and browsers must
 // know of a token server, and answers the questions that browsers ask ahead.
-package guard
+package server
 
 import (
 	"net/http"

@@ -1,4 +1,4 @@
-package serving
+package server
 
 import (
 	"log/slog"
@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"itwin-token-server/internal/logs"
+	"itwin-token-server/internal/telemetry"
 )
 
 func tcp(addr string) net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(addr)) }
@@ -93,7 +93,7 @@ func TestListenSaysWhatToDo(t *testing.T) {
 // lines is what a function logs, without the time.
 func lines(log func(*slog.Logger)) []string {
 	var b strings.Builder
-	log(logs.New(&b, "text", slog.LevelDebug))
+	log(telemetry.NewLog(&b, "text", slog.LevelDebug))
 	var all []string
 	for line := range strings.Lines(b.String()) {
 		_, rest, _ := strings.Cut(strings.TrimSpace(line), " ")

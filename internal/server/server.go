@@ -1,6 +1,6 @@
 // Package serving runs HTTP servers that slow, huge and rude clients cannot
 // hold up, and ends them without cutting a request short.
-package serving
+package server
 
 import (
 	"bytes"
@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"itwin-token-server/internal/fresh"
-	"itwin-token-server/internal/logs"
+	"itwin-token-server/internal/telemetry"
 )
 
 // The bounds on what a client may take. None of them limits an honest one.
@@ -121,7 +121,7 @@ func (e errorLog) Write(line []byte) (int, error) {
 	if bytes.HasPrefix(line, []byte("http: panic")) {
 		e.log.ErrorContext(ctx, "net/http", "said", strconv.QuoteToASCII(string(line[:min(len(line), maxPanic)])))
 	} else {
-		e.log.DebugContext(ctx, "net/http", "said", logs.Printable(string(line)))
+		e.log.DebugContext(ctx, "net/http", "said", telemetry.Printable(string(line)))
 	}
 	return len(line), nil
 }

@@ -1,4 +1,4 @@
-package doctor
+package check
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"itwin-token-server/internal/settings"
+	"itwin-token-server/internal/dotenv"
 	"itwin-token-server/internal/upstream"
 )
 
@@ -19,7 +19,7 @@ const columns = 100
 // A Patient is what [Check] looks at. Errors say what is wrong, which setting to
 // change, and how.
 type Patient struct {
-	Settings []settings.Setting
+	Settings []dotenv.Setting
 	Faults   error // of the settings, one a line
 	Warnings []string
 
@@ -76,7 +76,7 @@ func (r *report) settings(p Patient) {
 }
 
 // shown is a setting's value and source.
-func shown(s settings.Setting) string {
+func shown(s dotenv.Setting) string {
 	switch {
 	case s.From == "":
 		return "not set"

@@ -1,6 +1,6 @@
 // Package doctor says, of a user's token that was refused, what to do about it
 // and where. It reads the token without believing it.
-package doctor
+package check
 
 import (
 	"encoding/base64"
@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"itwin-token-server/internal/logs"
-	"itwin-token-server/internal/settings"
+	"itwin-token-server/internal/dotenv"
+	"itwin-token-server/internal/telemetry"
 )
 
 // Wanted is what the server accepts.
@@ -85,7 +85,7 @@ func adviseOpaque(want Wanted) string {
 
 // adviseIssuer names the setting's value where the token tells it.
 func adviseIssuer(c claims, want Wanted) string {
-	domain, ok := settings.Domain(c.Issuer)
+	domain, ok := dotenv.Domain(c.Issuer)
 	if !ok {
 		return fmt.Sprintf("It names the issuer %s, but the server accepts %s only: have the app send the token that Auth0 gave it.", quoted(c.Issuer), want.Issuer)
 	}
@@ -113,7 +113,7 @@ func audienceOf(c claims) string {
 	var names []string
 	for _, name := range c.Audience {
 		if name != c.Issuer+"userinfo" || len(c.Audience) == 1 {
-			names = append(names, logs.Printable(name))
+			names = append(names, telemetry.Printable(name))
 		}
 	}
 	return strings.Join(names, ",") // as the setting wants it
@@ -158,7 +158,7 @@ func quoted(text string) string {
 	if text == "" {
 		return "none"
 	}
-	return `"` + strings.Trim(logs.Printable(text), `"`) + `"`
+	return `"` + strings.Trim(telemetry.Printable(text), `"`) + `"`
 }
 
 func now() string { return time.Now().UTC().Format(time.RFC3339) }

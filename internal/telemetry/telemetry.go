@@ -1,6 +1,6 @@
 // Package observe tells what the server does, to the log and to the metrics: one
 // line and one count for each request, grant and key fetch.
-package observe
+package telemetry
 
 import (
 	"context"
@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"time"
 
-	"itwin-token-server/internal/metrics"
 	"itwin-token-server/internal/upstream"
 )
 
@@ -32,16 +31,16 @@ const unsent = "secret"
 
 // An Observer is told of requests and fetches.
 type Observer struct {
-	Metrics  metrics.Registry
+	Metrics  Registry
 	log      *slog.Logger
-	requests map[string]*metrics.Counter // by reason
-	duration *metrics.Histogram
+	requests map[string]*Counter // by reason
+	duration *Histogram
 }
 
 // New makes an observer; outcomes are the reasons that a request can end with,
 // each with its status.
 func New(log *slog.Logger, outcomes map[string]int) *Observer {
-	o := &Observer{log: log, requests: make(map[string]*metrics.Counter)}
+	o := &Observer{log: log, requests: make(map[string]*Counter)}
 	for _, reason := range slices.Sorted(maps.Keys(outcomes)) {
 		o.requests[reason] = o.Metrics.Counter(Metric+"requests_total", "Requests to /getToken, by status and reason.",
 			"status", strconv.Itoa(outcomes[reason]), "reason", reason)
@@ -77,7 +76,7 @@ func (o *Observer) Request(ctx context.Context, status int, reason string, took 
 // two names, and logs a failure, the first success, and the success that ends an
 // outage.
 func (o *Observer) Fetches(what, counter, duration string) func(time.Duration, error) {
-	results := make(map[string]*metrics.Counter)
+	results := make(map[string]*Counter)
 	for _, result := range []string{"ok", string(upstream.Refused), string(upstream.Nonsense), string(upstream.Unreachable), string(upstream.Slow), unsent} {
 		results[result] = o.Metrics.Counter(Metric+counter, "Fetches of "+what+", by result.", "result", result)
 	}

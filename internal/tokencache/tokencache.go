@@ -3,7 +3,7 @@
 //
 // It holds only what may be believed: the owner makes a new one whenever the
 // keys change, and puts in only tokens that passed every check.
-package verified
+package tokencache
 
 import (
 	"crypto/sha256"
