@@ -148,7 +148,7 @@ func (c *config) checkCertificate(p *parser) {
 		p.setting("TLS_KEY_FILE").Secret = true // it may be the key itself, put in the wrong place
 		return
 	}
-	if warning := server.Ending(pair); warning != "" {
+	if warning := server.ExpiryWarning(pair); warning != "" {
 		c.warnings = append(c.warnings, warning)
 	}
 }

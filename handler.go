@@ -6,7 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -55,7 +54,7 @@ func (s *service) routes(more ...route) http.Handler {
 		mux.HandleFunc(path, s.methodNotAllowed)
 	}
 	mux.HandleFunc("/", s.notFound)
-	return server.Handler(s.config.Origins, mux)
+	return server.Headers(s.config.Origins, server.ExactPaths(http.HandlerFunc(s.notFound), mux))
 }
 
 // A route is one that only the demo has.
@@ -73,7 +72,7 @@ func (s *service) getToken(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		result = problemOf(err)
 		s.writeProblem(w, r, result)
-	case acceptsJSON(r):
+	case server.PrefersJSON(r.Header):
 		writeJSON(w, http.StatusOK, tokenJSON{token.access.reveal(), "Bearer", int(time.Until(token.expires).Seconds())})
 	default:
 		w.Header()["Content-Type"] = plainText
@@ -200,7 +199,7 @@ func (s *service) writeProblem(w http.ResponseWriter, r *http.Request, p problem
 	case 502, 503, 504:
 		w.Header().Set("Retry-After", retryAfter)
 	}
-	if acceptsJSON(r) {
+	if server.PrefersJSON(r.Header) {
 		writeJSON(w, p.status, problemJSON{p.code, p.words})
 		return
 	}
@@ -256,12 +255,6 @@ var (
 	plainText = []string{"text/plain; charset=utf-8"}
 	jsonText  = []string{"application/json"}
 )
-
-func acceptsJSON(r *http.Request) bool {
-	return slices.ContainsFunc(r.Header["Accept"], func(accept string) bool {
-		return strings.Contains(strings.ToLower(accept), "application/json")
-	})
-}
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	body, _ := json.Marshal(v) // structs of text and numbers: nothing to fail

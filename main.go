@@ -135,7 +135,7 @@ func runServe(ctx context.Context, p program) error {
 		return err
 	}
 	s := newService(c, p.transport, telemetry.NewLog(p.stderr, c.LogFormat, c.LogLevel))
-	server.Announce(s.log, listener.Addr(), c.CertFile != "")
+	server.Announce(s.log, listener.Addr(), c.CertFile != "", "")
 	for _, warning := range append(c.misspelt, c.warnings...) {
 		s.log.Warn(warning)
 	}
@@ -184,7 +184,7 @@ func runDemo(ctx context.Context, p program, args []string) error {
 	go func() {
 		ended <- s.run(ctx, listener, s.routes(route{"GET /demo/userToken", d.UserToken}))
 	}()
-	if err := d.Tell(ctx, p.stdout, "http://"+server.Reachable(listener.Addr())[0].Address); err != nil && ctx.Err() == nil {
+	if err := d.Tell(ctx, p.stdout, "http://"+server.Addresses(listener.Addr())[0].HostPort); err != nil && ctx.Err() == nil {
 		return err
 	}
 	level.Set(c.LogLevel)
@@ -221,16 +221,19 @@ func (s *service) run(ctx context.Context, listener net.Listener, handler http.H
 		s.log.Info("shutting down")
 	}}
 	if s.config.CertFile != "" {
-		srv.Certificate = server.Certificate(s.config.CertFile, s.config.KeyFile, s.observer.Certificate)
-		s.observer.CertificateExpiry(func() time.Time { return server.Ends(srv.Certificate) })
-		running.Go(func() { srv.Certificate.Run(owners) })
+		certificate, err := server.NewCertificate(s.config.CertFile, s.config.KeyFile, s.log)
+		if err != nil {
+			return err
+		}
+		srv.Certificate = certificate
+		s.observer.CertificateExpiry(certificate.Expiry)
 	}
 	if s.config.MetricsAddr != "" {
 		aside, err := net.Listen("tcp", s.config.MetricsAddr)
 		if err != nil {
 			return fmt.Errorf("%sMETRICS_ADDR: want a free address, got: %w", prefix, err)
 		}
-		running.Go(func() { server.Aside(owners, aside, &s.observer.Metrics, s.log) })
+		running.Go(func() { server.ServeMetrics(owners, aside, &s.observer.Metrics, s.log) })
 	}
 	return server.Run(ctx, srv)
 }
