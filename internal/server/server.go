@@ -106,7 +106,9 @@ func serve(server *http.Server, s Server) error {
 	server.TLSConfig = &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return s.Certificate.Get(hello.Context(), time.Now().Add(headerTimeout))
+			ctx, cancel := context.WithTimeout(hello.Context(), headerTimeout)
+			defer cancel()
+			return s.Certificate.Get(ctx)
 		},
 	}
 	return server.ServeTLS(s.Listener, "", "")
