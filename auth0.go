@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/MicahParks/keyfunc/v3"
 	"github.com/golang-jwt/jwt/v5"
 
 	"itwin-token-server/internal/fresh"
@@ -76,9 +77,16 @@ type caller struct {
 // A keySet is the tenant's signing keys at one moment, and what was found good by
 // them: with another set, all is checked again.
 type keySet struct {
-	keys   map[string]*rsa.PublicKey // by kid
+	keys   keyfunc.Keyfunc
 	good   tokencache.Tokens[caller]
 	header atomic.Pointer[tokenHeader] // of the last good token
+}
+
+// key returns the key with this kid.
+func (s *keySet) key(kid string) (*rsa.PublicKey, bool) {
+	found, err := s.keys.Keyfunc(&jwt.Token{Header: map[string]any{"kid": kid, "alg": "RS256"}})
+	key, ok := found.(*rsa.PublicKey)
+	return key, err == nil && ok
 }
 
 // A verifier checks users' tokens against one Auth0 tenant.
@@ -101,7 +109,7 @@ func newVerifier(c config, transport http.RoundTripper, report func(time.Duratio
 				keys, err := jwks.Fetch(ctx, transport, c.Domain)
 				return &keySet{keys: keys}, fresh.Term{Renew: keysRenew, Until: keysUntil}, err
 			},
-			Report: report, Hurry: keysHurry,
+			Report: report, MaxBackoff: keysHurry,
 		}),
 		validator: jwt.NewValidator(checks...),
 		required:  c.RequiredScopes,
@@ -112,7 +120,9 @@ func newVerifier(c config, transport http.RoundTripper, report func(time.Duratio
 // waits for the fetch under way, until the deadline. Its errors are a [refusal],
 // or wrap errNoKeys; with errScope it is still known who asks.
 func (v *verifier) verify(ctx context.Context, raw string, deadline time.Time) (caller, error) {
-	keys, err := v.keys.Get(ctx, deadline)
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	keys, err := v.keys.Get(ctx)
 	if err != nil {
 		return caller{}, fmt.Errorf("%w: %w", errNoKeys, err)
 	}
@@ -128,14 +138,16 @@ func (v *verifier) verify(ctx context.Context, raw string, deadline time.Time) (
 		return caller{}, err
 	}
 	scoped := v.hasScopes(token.claims)
-	key, known := keys.keys[token.header.kid]
+	key, known := keys.key(token.header.kid)
 	if !known && scoped {
 		// Only now: a token that would fail anyway must not cause a fetch.
-		keys, err = v.keys.Newer(ctx, earlier(deadline, time.Now().Add(keyPatience)), keys)
+		newerCtx, cancel := context.WithTimeout(ctx, keyPatience)
+		defer cancel()
+		keys, err = v.keys.Newer(newerCtx, keys)
 		if err != nil {
 			return caller{}, fmt.Errorf("%w: %w", errNoKeys, err)
 		}
-		key, known = keys.keys[token.header.kid]
+		key, known = keys.key(token.header.kid)
 		place = keys.good.Place(raw)
 	}
 	if !known {
@@ -265,11 +277,4 @@ func (v *verifier) hasScopes(claims jwt.MapClaims) bool {
 	return !slices.ContainsFunc(v.required, func(required string) bool {
 		return !slices.Contains(scopes, required) && !slices.Contains(permissions, any(required))
 	})
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }

@@ -101,7 +101,9 @@ func (s *service) exchange(r *http.Request, deadline time.Time) (caller, *itwinT
 	if err != nil {
 		return who, nil, err
 	}
-	token, err := s.tokens.Get(r.Context(), deadline)
+	ctx, cancel := context.WithDeadline(r.Context(), deadline)
+	defer cancel()
+	token, err := s.tokens.Get(ctx)
 	return who, token, err
 }
 
@@ -158,9 +160,9 @@ func problemOf(err error) problem {
 		return problem{503, "canceled", "temporarily_unavailable", "interrupted: try again"}
 	case errors.Is(err, errNoKeys):
 		return problem{503, "no_keys", "temporarily_unavailable", "Auth0's keys cannot be had: try again"}
-	case errors.Is(err, fresh.ErrWaited):
+	case errors.Is(err, context.DeadlineExceeded):
 		return problem{504, "itwin_slow", "temporarily_unavailable", "iTwin is too slow: try again"}
-	case errors.Is(err, fresh.ErrNone):
+	case errors.Is(err, fresh.ErrNotFetched):
 		return problem{503, "itwin_unreachable", "temporarily_unavailable", "there is no iTwin token yet: try again"}
 	case errors.As(err, &failed) && failed.Kind == upstream.Slow:
 		return problem{504, "itwin_slow", "temporarily_unavailable", "iTwin is too slow: try again"}
@@ -176,7 +178,7 @@ func outcomes() map[string]int {
 	for _, err := range []error{
 		errNoToken, errTwoHeaders, errTooLong, errNotJWT, errMalformed, errAlgorithm, errType, errCritical, errNoKeyID, errIssuer,
 		errAudience, errExpired, errNoExpiry, errNotYet, errClaims, errUnknown, errSignature, errScope,
-		context.Canceled, errNoKeys, fresh.ErrWaited, fresh.ErrNone, errors.New("any other"),
+		context.Canceled, errNoKeys, context.DeadlineExceeded, fresh.ErrNotFetched, errors.New("any other"),
 	} {
 		p := problemOf(err)
 		all[p.reason] = p.status

@@ -22,6 +22,7 @@ import (
 
 	"itwin-token-server/internal/check"
 	"itwin-token-server/internal/demo"
+	"itwin-token-server/internal/jwks"
 	"itwin-token-server/internal/server"
 	"itwin-token-server/internal/telemetry"
 	"itwin-token-server/internal/upstream"
@@ -256,11 +257,13 @@ func runCheck(ctx context.Context, p program, args []string) error {
 		Wanted: check.Wanted{Issuer: c.issuer(), Audiences: c.Audiences, Scopes: c.RequiredScopes},
 		Keys: func(ctx context.Context) (int, error) {
 			go users.keys.Run(owner)
-			keys, err := users.keys.Get(ctx, time.Now().Add(2*patience)) // to the fetch's own end, which tells why
+			ctx, cancel := context.WithTimeout(ctx, 2*patience) // to the fetch's own end, which tells why
+			defer cancel()
+			keys, err := users.keys.Get(ctx)
 			if err != nil {
 				return 0, err
 			}
-			return len(keys.keys), nil
+			return jwks.Count(keys.keys), nil
 		},
 		Grant: func(ctx context.Context) (time.Duration, error) {
 			_, life, err := grant(ctx, c, p.transport)

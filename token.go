@@ -89,14 +89,14 @@ func grant(ctx context.Context, c config, transport http.RoundTripper) (access s
 	req.SetBasicAuth(url.QueryEscape(c.ClientID), url.QueryEscape(clientSecret.reveal()))
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
-	status, body, err := upstream.Do(transport, req)
+	answer, err := upstream.Do(transport, req)
 	if err != nil {
 		return "", 0, err
 	}
-	if status != http.StatusOK {
-		return "", 0, refusedGrant(req.URL.Host, status, body)
+	if answer.Status != http.StatusOK {
+		return "", 0, refusedGrant(answer)
 	}
-	return parseGrant(req.URL.Host, body)
+	return parseGrant(answer.Host, answer.Body)
 }
 
 // parseGrant reads a successful answer (RFC 6749 §5.1) of the host.
@@ -155,16 +155,16 @@ var advice = map[string]string{
 }
 
 // refusedGrant makes an error of an answer that is no success.
-func refusedGrant(host string, status int, body []byte) error {
-	var answer struct {
+func refusedGrant(answer upstream.Answer) error {
+	var body struct {
 		Error string `json:"error"`
 	}
-	json.Unmarshal(body, &answer) // what is no JSON has no code
-	if todo, known := advice[answer.Error]; known {
-		return upstream.Errorf(upstream.Refused, "%s: want a token, got %s: %s", host, answer.Error, todo)
+	json.Unmarshal(answer.Body, &body) // what is no JSON has no code
+	if todo, known := advice[body.Error]; known {
+		return answer.Errorf("want a token, got %s: %s", body.Error, todo)
 	}
-	if status/100 == 5 || status == http.StatusTooManyRequests {
-		return upstream.Errorf(upstream.Refused, "%s: want a token, got status %d: IMS has trouble: try again later", host, status)
+	if answer.Status/100 == 5 || answer.Status == http.StatusTooManyRequests {
+		return answer.Errorf("want a token, got status %d: IMS has trouble: try again later", answer.Status)
 	}
-	return upstream.Errorf(upstream.Refused, "%s: want a token, got status %d without a known error code: check %sAUTHORITY", host, status, prefix)
+	return answer.Errorf("want a token, got status %d without a known error code: check %sAUTHORITY", answer.Status, prefix)
 }

@@ -97,7 +97,7 @@ func TestRefusedGrants(t *testing.T) {
 		{"an error code of its own", nil, standin.Answer(400, "application/json", `{"error":"`+standin.Canary+`"}`), ": want a token, got status 400 without a known error code: check ITM_TOKEN_SERVER_AUTHORITY", upstream.Refused},
 		{"an error code that is no text", nil, standin.Answer(400, "application/json", `{"error":7}`), ": want a token, got status 400 without a known error code: check ITM_TOKEN_SERVER_AUTHORITY", upstream.Refused},
 		{"trouble", nil, standin.Status(503), ": want a token, got status 503: IMS has trouble: try again later", upstream.Refused},
-		{"too many", nil, standin.Status(429), ": want a token, got status 429: IMS has trouble: try again later", upstream.Refused},
+		{"too many", nil, standin.Status(429), ": want a token, got status 429: IMS has trouble: try again later", upstream.Throttled},
 		{"not there", nil, standin.Status(404), ": want a token, got status 404 without a known error code: check ITM_TOKEN_SERVER_AUTHORITY", upstream.Refused},
 		{"HTML", nil, standin.Answer(200, "text/html", "<p>"+standin.Canary), ": want a token as JSON, got something else: check ITM_TOKEN_SERVER_AUTHORITY", upstream.Nonsense},
 	} {
@@ -165,7 +165,9 @@ func runTokens(t *testing.T, s *standin.Standin) *fresh.Value[*itwinToken] {
 
 func getToken(tokens *fresh.Value[*itwinToken]) (*itwinToken, time.Duration, error) {
 	begun := time.Now()
-	token, err := tokens.Get(context.Background(), begun.Add(patience))
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	token, err := tokens.Get(ctx)
 	return token, time.Since(begun), err
 }
 
@@ -264,7 +266,7 @@ func FuzzGrant(f *testing.F) {
 		if err == nil && (access == "" || strings.ContainsAny(access, " \r\n\t\x00") || life <= 0 || life > maxLife) {
 			t.Fatalf("parseGrant(%q) = %q, %v", body, access, life)
 		}
-		for _, err := range []error{err, refusedGrant("ims.test", status, body)} {
+		for _, err := range []error{err, refusedGrant(upstream.Answer{Host: "ims.test", Status: status, Body: body})} {
 			if err == nil {
 				continue
 			}

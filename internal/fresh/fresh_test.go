@@ -61,7 +61,7 @@ var hourly = Term{Renew: 30 * time.Minute, Until: time.Hour - 5*time.Second}
 // start runs a value over r in the test's bubble, and stops it at the end.
 func start(t *testing.T, r *remote, hurry time.Duration) *Value[int] {
 	t.Helper()
-	v := New(Config[int]{Fetch: r.fetch, Hurry: hurry})
+	v := New(Config[int]{Fetch: r.fetch, MaxBackoff: hurry})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); v.Run(ctx) }()
@@ -72,7 +72,9 @@ func start(t *testing.T, r *remote, hurry time.Duration) *Value[int] {
 // get reads v with ten seconds of patience; it says what came and what it took.
 func get(v *Value[int]) (n int, took time.Duration, err error) {
 	begun := time.Now()
-	n, err = v.Get(context.Background(), begun.Add(10*time.Second))
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	n, err = v.Get(ctx)
 	return n, time.Since(begun), err
 }
 
@@ -80,7 +82,9 @@ func get(v *Value[int]) (n int, took time.Duration, err error) {
 func newer(v *Value[int]) (n int, took time.Duration) {
 	begun := time.Now()
 	last, _ := v.Last()
-	n, _ = v.Newer(context.Background(), begun.Add(3*time.Second), last)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	n, _ = v.Newer(ctx, last)
 	return n, time.Since(begun)
 }
 
@@ -113,8 +117,8 @@ func TestColdStartCosts500ReadersOneFetch(t *testing.T) {
 func TestReadersBeforeRunWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := New(Config[int]{Fetch: (&remote{term: hourly}).fetch})
-		if _, took, err := get(v); !errors.Is(err, ErrWaited) || took != 10*time.Second {
-			t.Errorf("get before Run = %v after %v, want ErrWaited after 10s", err, took)
+		if _, took, err := get(v); !errors.Is(err, context.DeadlineExceeded) || took != 10*time.Second {
+			t.Errorf("get before Run = %v after %v, want context.DeadlineExceeded after 10s", err, took)
 		}
 		if v.Had() {
 			t.Error("Had() before the first fetch")
@@ -129,7 +133,7 @@ func TestAReaderThatLeavesSpoilsNothing(t *testing.T) {
 		v := start(t, r, 0)
 		ctx, leave := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, leave)
-		if _, err := v.Get(ctx, time.Now().Add(10*time.Second)); !errors.Is(err, context.Canceled) {
+		if _, err := v.Get(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("get of the one who left = %v, want context.Canceled", err)
 		}
 		if n, took, err := get(v); n != 1 || took != time.Second || err != nil {
@@ -396,7 +400,7 @@ func TestNewerThanAnOldValueCostsNothing(t *testing.T) {
 		r := &remote{term: Term{Renew: time.Hour, Until: 24 * time.Hour}}
 		v := start(t, r, 0)
 		get(v)
-		if n, err := v.Newer(t.Context(), time.Now().Add(time.Second), 0); n != 1 || err != nil {
+		if n, err := v.Newer(t.Context(), 0); n != 1 || err != nil {
 			t.Errorf("newer than 0 = %d, %v; want 1", n, err)
 		}
 		wantFetches(t, r, 1)
@@ -412,7 +416,7 @@ func TestAFloodOfAskersIsATrickleOfFetches(t *testing.T) {
 		for range 6000 { // ten minutes, ten a second, half of which leave midway
 			ctx, leave := context.WithCancel(t.Context())
 			last, _ := v.Last()
-			go v.Newer(ctx, time.Now().Add(3*time.Second), last)
+			go v.Newer(ctx, last)
 			time.Sleep(20 * time.Millisecond)
 			leave()
 			go newer(v)
@@ -499,8 +503,7 @@ func TestGetAllocatesNothing(t *testing.T) {
 	defer cancel()
 	go v.Run(ctx)
 	get(v)
-	deadline := time.Now().Add(time.Minute)
-	if n := testing.AllocsPerRun(100, func() { v.Get(ctx, deadline) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { v.Get(ctx) }); n != 0 {
 		t.Errorf("Get allocates %v times, want 0", n)
 	}
 }
@@ -509,11 +512,10 @@ func BenchmarkGet(b *testing.B) {
 	v := New(Config[int]{Fetch: (&remote{term: hourly}).fetch})
 	go v.Run(b.Context())
 	get(v)
-	deadline := time.Now().Add(time.Minute)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			v.Get(b.Context(), deadline)
+			v.Get(b.Context())
 		}
 	})
 }

@@ -77,7 +77,7 @@ func (o *Observer) Request(ctx context.Context, status int, reason string, took 
 // outage.
 func (o *Observer) Fetches(what, counter, duration string) func(time.Duration, error) {
 	results := make(map[string]*Counter)
-	for _, result := range []string{"ok", string(upstream.Refused), string(upstream.Nonsense), string(upstream.Unreachable), string(upstream.Slow), unsent} {
+	for _, result := range []string{"ok", string(upstream.Refused), string(upstream.Throttled), string(upstream.Nonsense), string(upstream.Unreachable), string(upstream.Slow), unsent} {
 		results[result] = o.Metrics.Counter(Metric+counter, "Fetches of "+what+", by result.", "result", result)
 	}
 	took := o.Metrics.Histogram(Metric+duration, "Time that a fetch of "+what+" takes.", fetchBounds...)
