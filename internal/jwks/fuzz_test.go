@@ -10,6 +10,8 @@ import (
 	"math/big"
 	"strings"
 	"testing"
+
+	"itwin-token-server/internal/standin"
 )
 
 // verifies reports whether the set has a key that the token's signature is of.
@@ -42,7 +44,7 @@ func holds(body []byte, n *big.Int) bool {
 
 // A set that was parsed verifies only what it should.
 func FuzzParse(f *testing.F) {
-	s := newStandin(f)
+	s := standin.ForTest(f)
 	for _, test := range oddities {
 		f.Add(setOf(f, published(f, s, test.change)))
 	}

@@ -9,29 +9,12 @@ import (
 	"math/big"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 
 	"itwin-token-server/internal/standin"
 	"itwin-token-server/internal/upstream"
 )
-
-var world = sync.OnceValues(standin.New)
-
-func newStandin(t testing.TB) *standin.Standin {
-	t.Helper()
-	base, err := world()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := base.Fresh()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	return s
-}
 
 type jwk = map[string]any
 
@@ -68,7 +51,7 @@ func modulus(bits uint) string {
 }
 
 func TestParseTakesWhatTheTenantPublishes(t *testing.T) {
-	s := newStandin(t)
+	s := standin.ForTest(t)
 	for _, hex := range []bool{false, true} {
 		s.Tenant.HexX5t(hex)
 		keys := Parse(s.Tenant.JWKS())
@@ -144,7 +127,7 @@ var oddities = []struct {
 }
 
 func TestParseOddKeys(t *testing.T) {
-	s := newStandin(t)
+	s := standin.ForTest(t)
 	neighbour := s.Tenant.NextKey()
 	body := func(odd jwk) []byte {
 		return setOf(t, odd, published(t, s, jwk{"kid": neighbour.ID, "n": base64url(neighbour.Private.N.Bytes())}))
@@ -167,7 +150,7 @@ func TestParseOddKeys(t *testing.T) {
 }
 
 func TestParseOfTwoKeysWithOneKid(t *testing.T) {
-	s := newStandin(t)
+	s := standin.ForTest(t)
 	good, bad := published(t, s, nil), published(t, s, jwk{"use": "enc"})
 	for _, set := range [][]byte{setOf(t, good, bad), setOf(t, bad, good), setOf(t, good, good)} {
 		if keys := Parse(set); len(keys) != 1 || !keys[s.Tenant.Key().ID].Equal(&s.Tenant.Key().Private.PublicKey) {
@@ -177,7 +160,7 @@ func TestParseOfTwoKeysWithOneKid(t *testing.T) {
 }
 
 func TestParseTakesNothingFromNonsense(t *testing.T) {
-	s := newStandin(t)
+	s := standin.ForTest(t)
 	one, err := json.Marshal(published(t, s, nil))
 	if err != nil {
 		t.Fatal(err)
@@ -195,7 +178,7 @@ func TestParseTakesNothingFromNonsense(t *testing.T) {
 
 // More than fit into the 1 MiB that is read.
 func TestParseOfTenThousandKeys(t *testing.T) {
-	s := newStandin(t)
+	s := standin.ForTest(t)
 	one, err := json.Marshal(published(t, s, jwk{"kid": "kid", "x5c": nil}))
 	if err != nil {
 		t.Fatal(err)
@@ -210,7 +193,7 @@ func TestParseOfTenThousandKeys(t *testing.T) {
 }
 
 func TestFetch(t *testing.T) {
-	s := newStandin(t)
+	s := standin.ForTest(t)
 	domain := s.Tenant.Domain()
 	synctest.Test(t, func(t *testing.T) {
 		keys, err := Fetch(t.Context(), s.Transport(), domain)

@@ -119,7 +119,7 @@ func half(honest http.Handler) http.Handler {
 func Huge(size int) Fault {
 	return spoil(func(w http.ResponseWriter, _ *http.Request, answer *recorder) {
 		w.WriteHeader(answer.code)
-		blanks := bytes.Repeat([]byte{' '}, min(max(size, 0), maxHeld))
+		blanks := bytes.Repeat([]byte{' '}, min(max(size, 0), maxBody))
 		for sent := 0; sent < size; sent += len(blanks) {
 			if _, err := w.Write(blanks[:min(len(blanks), size-sent)]); err != nil {
 				return // the client has had enough

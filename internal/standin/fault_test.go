@@ -113,7 +113,7 @@ func TestDripIsOneByteAtATime(t *testing.T) {
 		}
 	})
 	t.Run("in virtual time", func(t *testing.T) {
-		s := newStandin(t)
+		s := ForTest(t)
 		synctest.Test(t, func(t *testing.T) {
 			s.Tenant.Misbehave(Drip(time.Second))
 			resp, err := inProcess(s).Get(s.Tenant.Issuer() + ".well-known/jwks.json")
@@ -156,7 +156,7 @@ func TestHang(t *testing.T) {
 }
 
 func TestHangEndsWhenTheClientLeaves(t *testing.T) {
-	s := started(t)
+	s := StartForTest(t)
 	s.Tenant.Misbehave(Hang())
 	s.IMS.Misbehave(Hang())
 	ctx, cancel := context.WithCancel(t.Context())
@@ -214,7 +214,7 @@ func TestHugeIsGoodForThoseWhoReadItAll(t *testing.T) {
 }
 
 func TestNonsense(t *testing.T) {
-	s := newStandin(t)
+	s := ForTest(t)
 	names := map[string]bool{}
 	for _, nonsense := range Nonsense() {
 		t.Run(nonsense.Name, func(t *testing.T) {

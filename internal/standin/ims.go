@@ -55,7 +55,7 @@ func newIMS(ca *authority, key Key) *IMS {
 	mux.Handle("POST "+elsewhere, honest)
 	mux.HandleFunc("GET /.well-known/openid-configuration", m.serveDiscovery)
 	mux.HandleFunc("GET /.well-known/jwks.json", m.serveJWKS)
-	m.set(imsName, ca, mux)
+	m.init(imsName, ca.tls(), mux)
 	return m
 }
 

@@ -63,7 +63,7 @@ func TestGrantsAreUniqueAndSigned(t *testing.T) {
 }
 
 func TestTokensLiveToOrder(t *testing.T) {
-	s := newStandin(t)
+	s := ForTest(t)
 	synctest.Test(t, func(t *testing.T) {
 		s.IMS.SetLife(20 * time.Second)
 		got := askGrant(t.Context(), inProcess(s), s)
@@ -86,7 +86,7 @@ func TestTokensLiveToOrder(t *testing.T) {
 }
 
 func TestExpiresIn(t *testing.T) {
-	s := newStandin(t)
+	s := ForTest(t)
 	for _, test := range []struct {
 		name string
 		set  func()
@@ -158,7 +158,7 @@ func isRefusal(got seen, status int, code string) bool {
 }
 
 func TestRefusals(t *testing.T) {
-	s := newStandin(t)
+	s := ForTest(t)
 	s.IMS.SetClient("me", "s3cret")
 	s.IMS.SetScope("itwin-platform other")
 	const typ, grant, form = "application/x-www-form-urlencoded", "grant_type=client_credentials", "&client_id=me&client_secret=s3cret"
@@ -210,7 +210,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestGrantBodyIsBounded(t *testing.T) {
-	s := newStandin(t)
+	s := ForTest(t)
 	req, err := grantRequest(t.Context(), s, url.Values{"x": {strings.Repeat("x", maxBody)}})
 	if err != nil {
 		t.Fatal(err)

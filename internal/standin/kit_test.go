@@ -9,37 +9,10 @@ import (
 	"net/url"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
-
-// first is where every test's Standin has its keys from. It is never used itself.
-var first = sync.OnceValues(New)
-
-func newStandin(t *testing.T) *Standin {
-	t.Helper()
-	base, err := first()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := base.Fresh()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	return s
-}
-
-func started(t *testing.T) *Standin {
-	t.Helper()
-	s := newStandin(t)
-	if err := s.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
 
 // overSockets is a client that trusts s, and follows no redirect.
 func overSockets(t *testing.T, s *Standin) *http.Client {
@@ -57,11 +30,11 @@ func dontFollow(*http.Request, []*http.Request) error { return http.ErrUseLastRe
 // bothWays runs test over sockets, and in process in a synctest bubble.
 func bothWays(t *testing.T, test func(t *testing.T, s *Standin, client *http.Client)) {
 	t.Run("sockets", func(t *testing.T) {
-		s := started(t)
+		s := StartForTest(t)
 		test(t, s, overSockets(t, s))
 	})
 	t.Run("in process", func(t *testing.T) {
-		s := newStandin(t)
+		s := ForTest(t)
 		synctest.Test(t, func(t *testing.T) { test(t, s, inProcess(s)) })
 	})
 }

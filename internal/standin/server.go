@@ -1,63 +1,48 @@
 package standin
 
 import (
-	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"syscall"
 	"time"
 )
 
 const (
-	// restartPatience is how long Restart waits for its port to be free again.
-	restartPatience = 2 * time.Second
-	// headerPatience frees connections that never ask for anything.
-	headerPatience = 10 * time.Second
+	// restartTimeout is how long Restart waits for its port to be free again.
+	restartTimeout = 2 * time.Second
+	// readHeaderTimeout closes connections that send no request.
+	readHeaderTimeout = 10 * time.Second
 )
 
-// errCut is what a client sees whose connection Stop cut.
-var errCut error = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}
-
-// Server is what the tenant and the IMS have in common: where they listen, whom
-// they counted, and how they misbehave. Over sockets it speaks HTTP/1.1 with a
-// connection for each request, so that a client never repeats, by itself and
-// uncounted by its owner, a request that met a closed connection.
+// Server is what the tenant and the IMS have in common: the address, the counts and
+// the fault. It speaks HTTP/1.1 with a connection for each request, so that a client
+// never repeats a request by itself, uncounted, after it met a closed connection.
 type Server struct {
-	name string // until it listens
-	ca   *authority
-	mux  http.Handler
+	name    string // the host until it listens
+	tls     *tls.Config
+	handler http.Handler
 
-	conns sync.WaitGroup // of every socket, beyond Stop
+	sockets sync.WaitGroup // goroutines that serve sockets
 
-	mu       sync.Mutex // guards what follows; never held while anything waits
-	addr     string     // "" until it has listened
-	listener *listener  // nil unless it listens
-	down     bool
-	inside   map[*visit]struct{} // under way by Transport
-	fault    Fault               // nil: behave
+	mu       sync.Mutex // guards what follows; never held during I/O
+	addr     string     // "" until Start
+	listener net.Listener
+	stopped  bool
+	servers  map[*http.Server]struct{} // the one that listens, and one per connection of Transport
+	fault    Fault                     // nil: none
 	requests int
-	now      int
+	inFlight int
 	most     int
 }
 
-// listener is one span between listening and Stop.
-type listener struct {
-	server *http.Server
-	cancel context.CancelFunc // ends the requests' contexts
-	served chan struct{}      // closed when nothing is accepted any more
-}
-
-// visit is a request under way by Transport. Stop ends it.
-type visit struct{ cancel context.CancelCauseFunc }
-
-func (s *Server) set(name string, ca *authority, mux http.Handler) {
-	s.name, s.ca, s.mux = name, ca, mux
-	s.inside = map[*visit]struct{}{}
+func (s *Server) init(name string, config *tls.Config, handler http.Handler) {
+	s.name, s.tls, s.handler = name, config, handler
+	s.servers = map[*http.Server]struct{}{}
 }
 
 // host is where the server is reached: host, or host:port.
@@ -70,23 +55,23 @@ func (s *Server) host() string {
 	return s.addr
 }
 
-// Requests is how often the JWKS was fetched, or a grant asked for, faults included.
-// Connections refused don't count.
+// Requests is how often the JWKS was fetched or a grant was requested, faults
+// included. Refused connections don't count.
 func (s *Server) Requests() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.requests
 }
 
-// MostAtOnce is the largest number of those that were under way at one time. One
-// is over before its client has the last of the answer, or when its client leaves.
+// MostAtOnce is the largest number of those requests that were in flight at one
+// time. A request is over before its client can have read the end of the answer.
 func (s *Server) MostAtOnce() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.most
 }
 
-// Misbehave makes every request from the next on meet the fault; nil is Behave.
+// Misbehave applies the fault to every request from the next on; nil is Behave.
 func (s *Server) Misbehave(fault Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,37 +81,35 @@ func (s *Server) Misbehave(fault Fault) {
 // Behave ends Misbehave, from the next request on.
 func (s *Server) Behave() { s.Misbehave(nil) }
 
-// Stop refuses connections and cuts those that are open. Stopping twice is fine.
+// Stop refuses new connections and closes open ones. Stopping twice is fine.
 func (s *Server) Stop() {
 	s.mu.Lock()
-	s.down = true
-	l, inside := s.listener, s.inside
-	s.listener, s.inside = nil, map[*visit]struct{}{}
+	s.stopped = true
+	listener, servers := s.listener, s.servers
+	s.listener, s.servers = nil, map[*http.Server]struct{}{}
 	s.mu.Unlock()
 
-	for v := range inside {
-		v.cancel(errCut)
+	if listener != nil {
+		listener.Close()
 	}
-	if l != nil {
-		l.server.Close() // first: a fault that sees its context end answers nobody
-		l.cancel()
-		<-l.served
+	for server := range servers {
+		server.Close()
 	}
 }
 
-// Restart undoes Stop, on the same port. It fails if somebody else has taken that
-// port and keeps it for 2 s. Restarting what runs does nothing.
+// Restart undoes Stop, on the same port. It fails if another process has taken that
+// port and keeps it for 2 s. Without Stop before it, it does nothing.
 func (s *Server) Restart() error {
 	s.mu.Lock()
-	addr, down := s.addr, s.down
+	addr, stopped := s.addr, s.stopped
 	if addr == "" {
-		s.down = false
+		s.stopped = false
 	}
 	s.mu.Unlock()
-	if addr == "" || !down {
+	if addr == "" || !stopped {
 		return nil
 	}
-	deadline := time.Now().Add(restartPatience)
+	deadline := time.Now().Add(restartTimeout)
 	for {
 		err := s.listen(addr)
 		if err == nil || !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
@@ -137,68 +120,59 @@ func (s *Server) Restart() error {
 }
 
 func (s *Server) start() error {
-	s.mu.Lock()
-	started := s.addr != ""
-	s.mu.Unlock()
-	if started {
+	if s.host() != s.name {
 		return errStarted
 	}
 	return s.listen("127.0.0.1:0")
 }
 
 func (s *Server) listen(addr string) error {
-	socket, err := net.Listen("tcp", addr)
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	l := &listener{cancel: cancel, served: make(chan struct{}), server: &http.Server{
-		Handler:           s.mux,
-		TLSConfig:         s.ca.tls(),
-		Protocols:         new(http.Protocols),
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ConnState:         s.track,
-		ReadHeaderTimeout: headerPatience,
-		ErrorLog:          log.New(io.Discard, "", 0), // clients that leave are the point, not news
-	}}
-	l.server.Protocols.SetHTTP1(true)
-	l.server.SetKeepAlivesEnabled(false)
-
+	server := s.newHTTPServer()
+	server.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state { // the first and the last one of a connection
+		case http.StateNew:
+			s.sockets.Add(1)
+		case http.StateClosed:
+			s.sockets.Done()
+		}
+	}
 	s.mu.Lock()
-	s.addr, s.listener, s.down = socket.Addr().String(), l, false
+	s.addr, s.listener, s.stopped = listener.Addr().String(), listener, false
+	s.servers[server] = struct{}{}
 	s.mu.Unlock()
-	go func() {
-		defer close(l.served)
-		defer socket.Close()
-		l.server.ServeTLS(socket, "", "") // ends with http.ErrServerClosed, always
-	}()
+	s.sockets.Go(func() { server.ServeTLS(listener, "", "") }) // until Stop
 	return nil
 }
 
-// track counts connections for Close: a connection's goroutine says StateNew before
-// it starts, and one of the others last of all.
-func (s *Server) track(_ net.Conn, state http.ConnState) {
-	switch state {
-	case http.StateNew:
-		s.conns.Add(1)
-	case http.StateClosed, http.StateHijacked:
-		s.conns.Done()
+func (s *Server) newHTTPServer() *http.Server {
+	server := &http.Server{
+		Handler:           s.handler,
+		TLSConfig:         s.tls,
+		Protocols:         new(http.Protocols),
+		ReadHeaderTimeout: readHeaderTimeout,
+		ErrorLog:          log.New(io.Discard, "", 0), // faults make net/http log errors
 	}
+	server.Protocols.SetHTTP1(true)
+	server.SetKeepAlivesEnabled(false)
+	return server
 }
 
-// admit lets a request in that comes without a socket; false while stopped.
-func (s *Server) admit(v *visit) bool {
+// add registers a server for Stop, unless the server is stopped already.
+func (s *Server) add(server *http.Server) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.down {
-		return false
+	if !s.stopped {
+		s.servers[server] = struct{}{}
 	}
-	s.inside[v] = struct{}{}
-	return true
+	return !s.stopped
 }
 
-func (s *Server) dismiss(v *visit) {
+func (s *Server) remove(server *http.Server) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.inside, v)
+	delete(s.servers, server)
 }

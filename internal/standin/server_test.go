@@ -16,7 +16,7 @@ import (
 )
 
 func TestNames(t *testing.T) {
-	s := newStandin(t)
+	s := ForTest(t)
 	if got := s.Tenant.Domain() + " " + s.Tenant.Issuer() + " " + s.IMS.URL(); got !=
 		"tenant.auth0.test https://tenant.auth0.test/ https://ims.bentley.test" {
 		t.Errorf("before Start: %s", got)
@@ -62,12 +62,12 @@ func TestDiscovery(t *testing.T) {
 }
 
 func TestCertificateIsOnlyGoodWithTheCA(t *testing.T) {
-	s := started(t)
+	s := StartForTest(t)
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(s.CACert()) || !pool.Equal(s.Pool()) {
 		t.Error("CACert and Pool differ")
 	}
-	stranger := newStandin(t)
+	stranger := ForTest(t)
 	var unknown x509.UnknownAuthorityError
 	if got := fetchKeys(t.Context(), overSockets(t, stranger), s); !errors.As(got.err, &unknown) {
 		t.Errorf("with another CA: %v, want %T", got.err, unknown)
@@ -165,7 +165,7 @@ func TestCountsAreExact(t *testing.T) {
 }
 
 func TestCloseLeavesNothingBehind(t *testing.T) {
-	s := started(t)
+	s := StartForTest(t)
 	s.Tenant.Misbehave(Hang())
 	s.IMS.Misbehave(Drip(time.Hour))
 	var clients sync.WaitGroup
@@ -197,7 +197,7 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 }
 
 func TestTransportRefusesWhatItCannotReach(t *testing.T) {
-	s := newStandin(t)
+	s := ForTest(t)
 	for _, url := range []string{"https://ims.bentley.com/", "https://", "http://ims.bentley.test/", "ftp:x"} {
 		req, err := http.NewRequest("POST", url, io.NopCloser(strings.NewReader("x")))
 		if err != nil {
@@ -223,7 +223,7 @@ func TestTransportRefusesWhatItCannotReach(t *testing.T) {
 
 // A Standin made, restarted and used in one bubble is as good in the next, and outside.
 func TestBubblesShareAStandin(t *testing.T) {
-	s := newStandin(t)
+	s := ForTest(t)
 	for range 2 {
 		synctest.Test(t, func(t *testing.T) {
 			s.IMS.Misbehave(Delay(time.Hour))

@@ -28,7 +28,6 @@ package standin
 import (
 	"crypto/x509"
 	"errors"
-	"net/http"
 	"sync"
 )
 
@@ -103,7 +102,7 @@ func (s *Standin) Start() error {
 func (s *Standin) Close() {
 	for _, server := range []*Server{&s.Tenant.Server, &s.IMS.Server} {
 		server.Stop()
-		server.conns.Wait()
+		server.sockets.Wait()
 	}
 }
 
@@ -115,19 +114,6 @@ func (s *Standin) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(s.ca.root)
 	return pool
-}
-
-// Transport reaches both without sockets, under the names they have before Start
-// and those they have after. It gives what a client over sockets would see:
-//
-//   - a request context that ends: its error
-//   - Stop: a *net.OpError that is syscall.ECONNREFUSED, or ECONNRESET for a request under way
-//   - HangUp: io.ErrUnexpectedEOF, at once or while reading the body
-//   - any other host: a *net.OpError around a *net.DNSError
-//
-// As with any RoundTripper, the body must be closed, or a goroutine is left waiting.
-func (s *Standin) Transport() http.RoundTripper {
-	return transport{&s.Tenant.Server, &s.IMS.Server}
 }
 
 var errStarted = errors.New("standin: already started")

@@ -39,7 +39,7 @@ func newTenant(ca *authority, current, next Key) *Tenant {
 	mux.Handle("GET /.well-known/jwks.json", t.endpoint(honest))
 	mux.Handle("GET "+elsewhere, honest)
 	mux.HandleFunc("GET /.well-known/openid-configuration", t.serveDiscovery)
-	t.set(tenantName, ca, mux)
+	t.init(tenantName, ca.tls(), mux)
 	return t
 }
 

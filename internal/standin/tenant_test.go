@@ -79,7 +79,7 @@ func cutLast(token string) (before, after string, ok bool) {
 }
 
 func TestTokensVerifyAgainstTheJWKS(t *testing.T) {
-	tenant := newStandin(t).Tenant
+	tenant := ForTest(t).Tenant
 	for name, token := range map[string]string{
 		"ID token":     tenant.IDToken("app"),
 		"access token": tenant.AccessToken("https://api"),
@@ -97,7 +97,7 @@ func TestTokensVerifyAgainstTheJWKS(t *testing.T) {
 }
 
 func TestClaims(t *testing.T) {
-	s := newStandin(t)
+	s := ForTest(t)
 	synctest.Test(t, func(t *testing.T) {
 		tenant, now := s.Tenant, float64(time.Now().Unix())
 		userinfo := tenant.Issuer() + "userinfo"
@@ -135,7 +135,7 @@ func TestClaims(t *testing.T) {
 }
 
 func TestSignTakesAnyHeader(t *testing.T) {
-	tenant := newStandin(t).Tenant
+	tenant := ForTest(t).Tenant
 	header := part(t, tenant.Sign(Claims{"kid": nil, "alg": "none", "crit": []string{"x"}}, nil), 0)
 	want := Claims{"alg": "none", "typ": "JWT", "crit": []any{"x"}}
 	if !reflect.DeepEqual(header, want) {
@@ -152,7 +152,7 @@ func TestSignTakesAnyHeader(t *testing.T) {
 }
 
 func TestOpaqueTokenIsAJWE(t *testing.T) {
-	parts := strings.Split(newStandin(t).Tenant.OpaqueToken(), ".")
+	parts := strings.Split(ForTest(t).Tenant.OpaqueToken(), ".")
 	if len(parts) != 5 || parts[1] != "" {
 		t.Fatalf("got the parts %q, want five, the second empty", parts)
 	}
@@ -163,7 +163,7 @@ func TestOpaqueTokenIsAJWE(t *testing.T) {
 }
 
 func TestJWKSIsAsAuth0Publishes(t *testing.T) {
-	s := newStandin(t)
+	s := ForTest(t)
 	got := fetchKeys(t.Context(), inProcess(s), s)
 	const cache = "public, max-age=15, stale-while-revalidate=15, stale-if-error=86400"
 	if mime := got.header.Get("Content-Type"); !strings.HasPrefix(mime, "application/json") {
@@ -204,7 +204,7 @@ func TestJWKSIsAsAuth0Publishes(t *testing.T) {
 }
 
 func TestRotateAndRevoke(t *testing.T) {
-	s := newStandin(t)
+	s := ForTest(t)
 	synctest.Test(t, func(t *testing.T) { rotateAndRevoke(t, s.Tenant) })
 }
 
