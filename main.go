@@ -22,6 +22,7 @@ import (
 
 	"itwin-token-server/internal/check"
 	"itwin-token-server/internal/demo"
+	"itwin-token-server/internal/dotenv"
 	"itwin-token-server/internal/server"
 	"itwin-token-server/internal/telemetry"
 	"itwin-token-server/internal/upstream"
@@ -126,9 +127,9 @@ func commit() string {
 
 // runServe is the server as it is deployed.
 func runServe(ctx context.Context, p program) error {
-	c, err := loadConfig(p.environ, p.dir)
+	c, f, err := loadConfig(p.environ, p.dir)
 	if err != nil {
-		return settingsFault(c, err)
+		return settingsFault(f, err)
 	}
 	listener, err := server.Listen(c.Host, c.Port)
 	if err != nil {
@@ -136,17 +137,17 @@ func runServe(ctx context.Context, p program) error {
 	}
 	s := newService(c, p.transport, telemetry.NewLog(p.stderr, c.LogFormat, c.LogLevel))
 	server.Announce(s.log, listener.Addr(), c.CertFile != "")
-	for _, warning := range append(c.misspelt, c.warnings...) {
+	for _, warning := range f.Warnings {
 		s.log.Warn(warning)
 	}
 	return s.run(ctx, listener, s.routes())
 }
 
 // settingsFault says all that is wrong with the settings, on one screen.
-func settingsFault(c config, err error) error {
-	lines := append([]string{"the settings cannot be used:", err.Error()}, c.misspelt...)
+func settingsFault(f *dotenv.Findings, err error) error {
+	lines := append([]string{"the settings cannot be used:", err.Error()}, f.Warnings...)
 	text := strings.ReplaceAll(strings.Join(lines, "\n"), "\n", "\n  ")
-	if c.incomplete {
+	if f.Incomplete {
 		text += "\nFill in .env.local (.env says how). To try it without any settings: go run . demo"
 	}
 	return errors.New(text)
@@ -169,9 +170,9 @@ func runDemo(ctx context.Context, p program, args []string) error {
 		return err
 	}
 	defer d.Close()
-	c, err := loadConfig(d.Settings(prefix, p.environ), "")
+	c, f, err := loadConfig(d.Settings(prefix, p.environ), "")
 	if err != nil {
-		return settingsFault(c, err)
+		return settingsFault(f, err)
 	}
 	listener, err := server.Listen(c.Host, c.Port)
 	if err != nil {
@@ -188,7 +189,7 @@ func runDemo(ctx context.Context, p program, args []string) error {
 		return err
 	}
 	level.Set(c.LogLevel)
-	for _, warning := range c.misspelt {
+	for _, warning := range f.Warnings {
 		s.log.Warn(warning)
 	}
 	return <-ended
@@ -244,12 +245,12 @@ func runCheck(ctx context.Context, p program, args []string) error {
 	if err != nil {
 		return err
 	}
-	c, err := loadConfig(p.environ, p.dir)
+	c, f, err := loadConfig(p.environ, p.dir)
 	users := newVerifier(c, p.transport, nil)
 	owner, stop := context.WithCancel(ctx)
 	defer stop()
 	patient := check.Patient{
-		Settings: c.found, Faults: err, Warnings: append(c.misspelt, c.warnings...),
+		Settings: f.Settings, Faults: err, Warnings: f.Warnings,
 		Wanted: check.Wanted{Issuer: c.issuer(), Audiences: c.Audiences, Scopes: c.RequiredScopes},
 		Keys: func(ctx context.Context) (int, error) {
 			go users.keys.Run(owner)

@@ -76,7 +76,7 @@ func newItwinToken(access string, expires time.Time) *itwinToken {
 // §4.4), and returns it with its life. Its errors are those of [upstream.Do], or
 // tell what is wrong with the secret's file.
 func grant(ctx context.Context, c config, transport http.RoundTripper) (access string, life time.Duration, err error) {
-	clientSecret, err := c.secretNow()
+	clientSecret, err := c.currentSecret()
 	if err != nil {
 		return "", 0, err
 	}

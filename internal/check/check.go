@@ -77,15 +77,10 @@ func (r *report) settings(p Patient) {
 
 // shown is a setting's value and source.
 func shown(s dotenv.Setting) string {
-	switch {
-	case s.From == "":
-		return "not set"
-	case s.Secret:
-		return "set, not shown (" + s.From + ")"
-	case strings.Contains(s.Value, "@"): // a URL's password is before it
-		return "set, not shown since it has an @ (" + s.From + ")"
+	if s.Source == "" {
+		return s.Shown
 	}
-	return fmt.Sprintf("%+q (%s)", s.Value, s.From)
+	return s.Shown + " (" + s.Source + ")"
 }
 
 func (r *report) keys(ctx context.Context, p Patient) (found bool) {
