@@ -1,8 +1,3 @@
-// Package metrics counts, and writes the counts as Prometheus text (exposition
-// format 0.0.4).
-//
-// Every series is declared at start, so no caller can add one. Counting is an
-// atomic addition; all else is done by whoever scrapes.
 package telemetry
 
 import (
@@ -16,8 +11,9 @@ import (
 	"time"
 )
 
-// A Registry holds the series of a program. Declare them before the first
-// scrape; series of one name are declared one after the other.
+// A Registry holds the metrics of a program and writes them as Prometheus text
+// (exposition format 0.0.4). Every series is declared at start, so no caller can
+// add one. Series of one name are declared one after the other.
 type Registry struct{ families []*family }
 
 type family struct {
@@ -25,7 +21,7 @@ type family struct {
 	series           []func(*bytes.Buffer)
 }
 
-// A Counter only grows.
+// A Counter counts up.
 type Counter struct{ n atomic.Uint64 }
 
 // Inc adds one.
@@ -33,17 +29,17 @@ func (c *Counter) Inc() { c.n.Add(1) }
 
 // Counter declares a counter. Labels are names and values in turn.
 func (r *Registry) Counter(name, help string, labels ...string) *Counter {
-	c, series := new(Counter), name+braced(labels)
+	c, series := new(Counter), name+labelText(labels)
 	r.add(name, help, "counter", func(b *bytes.Buffer) {
 		fmt.Fprintf(b, "%s %d\n", series, c.n.Load())
 	})
 	return c
 }
 
-// Gauge declares a value that is looked up at each scrape, and left out of it
-// where there is none.
+// Gauge declares a value that is read at each scrape, and left out if it
+// reports false.
 func (r *Registry) Gauge(name, help string, value func() (float64, bool), labels ...string) {
-	series := name + braced(labels)
+	series := name + labelText(labels)
 	r.add(name, help, "gauge", func(b *bytes.Buffer) {
 		if v, ok := value(); ok {
 			fmt.Fprintf(b, "%s %s\n", series, number(v))
@@ -51,11 +47,11 @@ func (r *Registry) Gauge(name, help string, value func() (float64, bool), labels
 	})
 }
 
-// A Histogram counts durations by the bounds they stay within.
+// A Histogram counts durations in buckets.
 type Histogram struct {
-	bounds []float64 // seconds, growing
+	bounds []float64 // seconds, ascending
 	counts []atomic.Uint64
-	sum    atomic.Int64 // nanoseconds: what adds up in a float by one atomic
+	sum    atomic.Int64 // nanoseconds: an integer can be added to atomically
 }
 
 // Observe counts a duration.
@@ -66,7 +62,7 @@ func (h *Histogram) Observe(d time.Duration) {
 }
 
 // Histogram declares a histogram with the given bounds, in seconds.
-func (r *Registry) Histogram(name, help string, bounds ...float64) *Histogram {
+func (r *Registry) Histogram(name, help string, bounds []float64) *Histogram {
 	h := &Histogram{bounds: bounds, counts: make([]atomic.Uint64, len(bounds)+1)}
 	r.add(name, help, "histogram", func(b *bytes.Buffer) {
 		var total uint64
@@ -88,7 +84,7 @@ func (r *Registry) add(name, help, kind string, write func(*bytes.Buffer)) {
 	last.series = append(last.series, write)
 }
 
-// ServeHTTP answers a scrape.
+// ServeHTTP responds to a scrape.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	var b bytes.Buffer
 	for _, f := range r.families {
@@ -101,9 +97,8 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	w.Write(b.Bytes())
 }
 
-// braced writes labels. Go's quoting and Prometheus's are alike for the
-// printable text that labels hold here.
-func braced(labels []string) string {
+// labelText writes labels. Go and Prometheus quote printable text alike.
+func labelText(labels []string) string {
 	if len(labels) == 0 {
 		return ""
 	}

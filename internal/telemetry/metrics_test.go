@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-func scrapeRegistry(r *Registry) string {
+func scrape(r *Registry) string {
 	w := httptest.NewRecorder()
 	r.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	return w.Body.String()
@@ -21,7 +21,7 @@ func TestExposition(t *testing.T) {
 	ok := r.Counter("requests_total", "Requests, by status and reason.", "status", "200", "reason", "ok")
 	r.Counter("requests_total", "Requests, by status and reason.", "status", "401", "reason", "expired")
 	plain := r.Counter("grants_total", "Grants.")
-	took := r.Histogram("duration_seconds", "Time.", .1, .25, 10)
+	took := r.Histogram("duration_seconds", "Time.", []float64{.1, .25, 10})
 	r.Gauge("expiry_timestamp_seconds", "When it ends.", func() (float64, bool) { return 1767225600.5, true })
 	r.Gauge("age_seconds", "Age.", func() (float64, bool) { return 7, false })
 	r.Gauge("build_info", "The build.", func() (float64, bool) { return 1, true }, "version", `v1.0 "x" \`, "commit", "")
@@ -55,7 +55,7 @@ expiry_timestamp_seconds 1.7672256005e+09
 # TYPE build_info gauge
 build_info{version="v1.0 \"x\" \\",commit=""} 1
 `
-	if got := scrapeRegistry(&r); got != want {
+	if got := scrape(&r); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
@@ -75,23 +75,23 @@ func TestHistogramEdges(t *testing.T) {
 		edge := time.Duration(math.Round(bound * 1e9))
 		for d, bucket := range map[time.Duration]int{edge - 1: i, edge: i, edge + 1: i + 1} {
 			var r Registry
-			r.Histogram("h", "H.", bounds...).Observe(d)
+			r.Histogram("h", "H.", bounds).Observe(d)
 			want := 0
 			for j, b := range append(bounds[:len(bounds):len(bounds)], math.Inf(1)) {
 				if j == bucket {
 					want = 1
 				}
-				if line := fmt.Sprintf("h_bucket{le=%q} %d\n", number(b), want); !strings.Contains(scrapeRegistry(&r), line) {
-					t.Errorf("%v: want %q in\n%s", d, line, scrapeRegistry(&r))
+				if line := fmt.Sprintf("h_bucket{le=%q} %d\n", number(b), want); !strings.Contains(scrape(&r), line) {
+					t.Errorf("%v: want %q in\n%s", d, line, scrape(&r))
 				}
 			}
 		}
 	}
 	var r Registry
-	h := r.Histogram("h", "H.", 1)
+	h := r.Histogram("h", "H.", []float64{1})
 	h.Observe(0)
 	h.Observe(-time.Second) // a clock that was set back
-	if got := scrapeRegistry(&r); !strings.Contains(got, "h_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 2\nh_sum -1\nh_count 2\n") {
+	if got := scrape(&r); !strings.Contains(got, "h_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 2\nh_sum -1\nh_count 2\n") {
 		t.Errorf("got\n%s", got)
 	}
 }
@@ -106,7 +106,7 @@ func TestNumber(t *testing.T) {
 
 func TestConcurrentUse(t *testing.T) {
 	var r Registry
-	c, h := r.Counter("c_total", "C."), r.Histogram("h", "H.", .001, 1)
+	c, h := r.Counter("c_total", "C."), r.Histogram("h", "H.", []float64{.001, 1})
 	var users sync.WaitGroup
 	for i := range 8 {
 		users.Go(func() {
@@ -114,7 +114,7 @@ func TestConcurrentUse(t *testing.T) {
 				c.Inc()
 				h.Observe(time.Duration(i) * time.Millisecond)
 			}
-			scrapeRegistry(&r)
+			scrape(&r)
 		})
 	}
 	users.Wait()
@@ -127,14 +127,14 @@ h_bucket{le="+Inf"} 8000
 h_sum 28
 h_count 8000
 `
-	if got := scrapeRegistry(&r); !strings.HasSuffix(got, want) {
+	if got := scrape(&r); !strings.HasSuffix(got, want) {
 		t.Errorf("got\n%s\nwant it to end in\n%s", got, want)
 	}
 }
 
 func TestCountingCostsNoMemory(t *testing.T) {
 	var r Registry
-	c, h := r.Counter("c_total", "C."), r.Histogram("h", "H.", .001, 1)
+	c, h := r.Counter("c_total", "C."), r.Histogram("h", "H.", []float64{.001, 1})
 	if n := testing.AllocsPerRun(100, func() { c.Inc(); h.Observe(time.Millisecond) }); n != 0 {
 		t.Errorf("%v allocations, want none", n)
 	}
