@@ -17,10 +17,18 @@ const (
 // endpoint counts the requests to a handler and applies the fault to them.
 func (s *Server) endpoint(honest http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		handler := s.begin(honest)
+		handler := honest
+		s.state.update(func(st *serverState) {
+			st.requests++
+			st.inFlight++
+			st.most = max(st.most, st.inFlight)
+			if st.fault != nil {
+				handler = st.fault(honest)
+			}
+		})
 		// The end of the answer is sent after this handler has returned, so a client
 		// that has read it all and sends another request finds this one counted out.
-		defer s.end()
+		defer s.state.update(func(st *serverState) { st.inFlight-- })
 
 		// net/http cancels the context of a closed connection only after the body was read.
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
@@ -31,23 +39,4 @@ func (s *Server) endpoint(honest http.Handler) http.Handler {
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		handler.ServeHTTP(w, r)
 	})
-}
-
-// begin counts a request in and returns what serves it: honest, or the fault over it.
-func (s *Server) begin(honest http.Handler) http.Handler {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.requests++
-	s.inFlight++
-	s.most = max(s.most, s.inFlight)
-	if s.fault == nil {
-		return honest
-	}
-	return s.fault(honest)
-}
-
-func (s *Server) end() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.inFlight--
 }

@@ -23,59 +23,48 @@ const (
 // the fault. It speaks HTTP/1.1 with a connection for each request, so that a client
 // never repeats a request by itself, uncounted, after it met a closed connection.
 type Server struct {
-	name    string // the host until it listens
-	tls     *tls.Config
-	handler http.Handler
+	name        string // the host until Start
+	certificate tls.Certificate
+	handler     http.Handler
+	state       locked[serverState]
+	sockets     sync.WaitGroup // goroutines that serve sockets
+}
 
-	sockets sync.WaitGroup // goroutines that serve sockets
-
-	mu       sync.Mutex // guards what follows; never held during I/O
-	addr     string     // "" until Start
+type serverState struct {
+	addr     string // "" until Start
 	listener net.Listener
 	stopped  bool
-	servers  map[*http.Server]struct{} // the one that listens, and one per connection of Transport
-	fault    Fault                     // nil: none
+	conns    map[net.Conn]bool // open ones, through sockets or pipes
+	fault    Fault             // nil: none
 	requests int
 	inFlight int
 	most     int
 }
 
-func (s *Server) init(name string, config *tls.Config, handler http.Handler) {
-	s.name, s.tls, s.handler = name, config, handler
-	s.servers = map[*http.Server]struct{}{}
+func (s *Server) init(name string, certificate tls.Certificate, handler http.Handler) {
+	s.name, s.certificate, s.handler = name, certificate, handler
+	s.state.update(func(st *serverState) { st.conns = map[net.Conn]bool{} })
 }
 
 // host is where the server is reached: host, or host:port.
 func (s *Server) host() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.addr == "" {
-		return s.name
+	if addr := s.state.get().addr; addr != "" {
+		return addr
 	}
-	return s.addr
+	return s.name
 }
 
 // Requests is how often the JWKS was fetched or a grant was requested, faults
 // included. Refused connections don't count.
-func (s *Server) Requests() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.requests
-}
+func (s *Server) Requests() int { return s.state.get().requests }
 
 // MostAtOnce is the largest number of those requests that were in flight at one
 // time. A request is over before its client can have read the end of the answer.
-func (s *Server) MostAtOnce() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.most
-}
+func (s *Server) MostAtOnce() int { return s.state.get().most }
 
 // Misbehave applies the fault to every request from the next on; nil is Behave.
 func (s *Server) Misbehave(fault Fault) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fault = fault
+	s.state.update(func(st *serverState) { st.fault = fault })
 }
 
 // Behave ends Misbehave, from the next request on.
@@ -83,47 +72,36 @@ func (s *Server) Behave() { s.Misbehave(nil) }
 
 // Stop refuses new connections and closes open ones. Stopping twice is fine.
 func (s *Server) Stop() {
-	s.mu.Lock()
-	s.stopped = true
-	listener, servers := s.listener, s.servers
-	s.listener, s.servers = nil, map[*http.Server]struct{}{}
-	s.mu.Unlock()
-
-	if listener != nil {
-		listener.Close()
+	var stopped serverState
+	s.state.update(func(st *serverState) {
+		stopped = *st
+		st.stopped, st.listener, st.conns = true, nil, map[net.Conn]bool{}
+	})
+	if stopped.listener != nil {
+		stopped.listener.Close()
 	}
-	for server := range servers {
-		server.Close()
+	for conn := range stopped.conns {
+		conn.Close()
 	}
 }
 
 // Restart undoes Stop, on the same port. It fails if another process has taken that
 // port and keeps it for 2 s. Without Stop before it, it does nothing.
 func (s *Server) Restart() error {
-	s.mu.Lock()
-	addr, stopped := s.addr, s.stopped
-	if addr == "" {
-		s.stopped = false
-	}
-	s.mu.Unlock()
-	if addr == "" || !stopped {
+	st := s.state.get()
+	if !st.stopped {
 		return nil
 	}
-	deadline := time.Now().Add(restartTimeout)
-	for {
-		err := s.listen(addr)
-		if err == nil || !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
-			return err
-		}
+	if st.addr == "" {
+		s.state.update(func(st *serverState) { st.stopped = false })
+		return nil
+	}
+	err := s.listen(st.addr)
+	for deadline := time.Now().Add(restartTimeout); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline); {
 		time.Sleep(20 * time.Millisecond)
+		err = s.listen(st.addr)
 	}
-}
-
-func (s *Server) start() error {
-	if s.host() != s.name {
-		return errStarted
-	}
-	return s.listen("127.0.0.1:0")
+	return err
 }
 
 func (s *Server) listen(addr string) error {
@@ -131,29 +109,20 @@ func (s *Server) listen(addr string) error {
 	if err != nil {
 		return err
 	}
-	server := s.newHTTPServer()
-	server.ConnState = func(_ net.Conn, state http.ConnState) {
-		switch state { // the first and the last one of a connection
-		case http.StateNew:
-			s.sockets.Add(1)
-		case http.StateClosed:
-			s.sockets.Done()
-		}
-	}
-	s.mu.Lock()
-	s.addr, s.listener, s.stopped = listener.Addr().String(), listener, false
-	s.servers[server] = struct{}{}
-	s.mu.Unlock()
-	s.sockets.Go(func() { server.ServeTLS(listener, "", "") }) // until Stop
+	s.state.update(func(st *serverState) {
+		st.addr, st.listener, st.stopped = listener.Addr().String(), listener, false
+	})
+	s.sockets.Go(func() { s.newHTTPServer().ServeTLS(listener, "", "") }) // until Stop
 	return nil
 }
 
 func (s *Server) newHTTPServer() *http.Server {
 	server := &http.Server{
 		Handler:           s.handler,
-		TLSConfig:         s.tls,
+		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{s.certificate}},
 		Protocols:         new(http.Protocols),
 		ReadHeaderTimeout: readHeaderTimeout,
+		ConnState:         s.track,
 		ErrorLog:          log.New(io.Discard, "", 0), // faults make net/http log errors
 	}
 	server.Protocols.SetHTTP1(true)
@@ -161,18 +130,43 @@ func (s *Server) newHTTPServer() *http.Server {
 	return server
 }
 
-// add registers a server for Stop, unless the server is stopped already.
-func (s *Server) add(server *http.Server) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.stopped {
-		s.servers[server] = struct{}{}
+// track is called when a connection is accepted, before anything else, and when it is
+// closed, after everything else.
+func (s *Server) track(conn net.Conn, state http.ConnState) {
+	_, socket := conn.(*tls.Conn) // a pipe ends with its synctest bubble, unwaited
+	switch state {
+	case http.StateNew:
+		if socket {
+			s.sockets.Add(1)
+		}
+		var stopped bool
+		s.state.update(func(st *serverState) { st.conns[conn], stopped = true, st.stopped })
+		if stopped {
+			conn.Close()
+		}
+	case http.StateClosed:
+		s.state.update(func(st *serverState) { delete(st.conns, conn) })
+		if socket {
+			s.sockets.Done()
+		}
 	}
-	return !s.stopped
 }
 
-func (s *Server) remove(server *http.Server) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.servers, server)
+// locked is a value for concurrent use.
+type locked[T any] struct {
+	mu sync.Mutex // held for no longer than a few assignments take
+	v  T
+}
+
+// get returns a shallow copy.
+func (l *locked[T]) get() T {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.v
+}
+
+func (l *locked[T]) update(change func(*T)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change(&l.v)
 }
