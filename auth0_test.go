@@ -689,6 +689,9 @@ func FuzzToken(f *testing.F) {
 	f.Fuzz(func(t *testing.T, token string) {
 		// An unknown kid may wait for a fetch; that is not what is looked for here.
 		_, err := v.verify(t.Context(), token, time.Now())
+		if errors.Is(err, errNoKeys) {
+			return
+		}
 		if err == nil && sameSigned(token) != sameSigned(honest) {
 			t.Fatalf("verify(%q) passed, and the tenant did not sign it", token)
 		}
