@@ -23,7 +23,8 @@
 //	failed, asked for a   when the pause has ended, at most 1 s    never
 //	pause (Retry-After)   later
 //
-// There is at most one fetch at a time, and at least 1 s between two of them.
+// There is at most one fetch at a time, and at least 1 s between two of them; only
+// Newer's may follow a successful one at once.
 package fresh
 
 import (
@@ -39,7 +40,8 @@ const (
 	fetchTimeout = 10 * time.Second
 
 	// minGap is the least time from the end of one fetch to the start of the
-	// next, however many readers ask: an outage must not become a flood.
+	// next, however many readers ask: an outage must not become a flood. The few
+	// fetches of [Value.Newer] keep it only after a failure.
 	minGap = time.Second
 
 	// maxBackoff is the longest back-off: short enough that a recovery is noticed

@@ -54,10 +54,14 @@ func (r *runner[T]) fetch(ctx context.Context) {
 func (r *runner[T]) plan(s *state[T], renew, ended time.Time) {
 	pause := retryAfter(s.err)
 	s.paused, s.earliest = pause > 0, ended.Add(max(pause, minGap))
-	switch {
-	case s.err == nil:
+	s.newerAllowed = r.newerUsed.Add(-(newerBurst - 1) * newerInterval)
+	if s.err == nil {
 		r.backoff = 0
 		s.planned = later(renew, s.earliest)
+		return
+	}
+	s.newerAllowed = later(s.newerAllowed, s.earliest)
+	switch {
 	case s.paused:
 		s.planned = s.earliest.Add(rand.N(pauseJitter))
 	default:
@@ -68,7 +72,6 @@ func (r *runner[T]) plan(s *state[T], renew, ended time.Time) {
 		r.backoff = min(max(2*r.backoff, minGap), longest)
 		s.planned = later(ended.Add(jitter(r.backoff)), s.earliest)
 	}
-	s.newerAllowed = later(r.newerUsed.Add(-(newerBurst-1)*newerInterval), s.earliest)
 }
 
 // retryAfter returns the pause that the remote asked for, 0 for none.
