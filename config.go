@@ -58,7 +58,7 @@ func (c *config) settings() []dotenv.Setting {
 		{Name: "AUTH0_DOMAIN", Required: true, Parse: into(&c.Domain, dotenv.Domain),
 			Want: "the full domain of your Auth0 tenant, like acme-demo.us.auth0.com, without a path (manage.auth0.com, Applications)"},
 		{Name: "AUTH0_AUDIENCE", Parse: into(&c.Audiences, dotenv.List),
-			Want: "the identifier of your API (manage.auth0.com, Applications, APIs), or for ID tokens the client ID of the application; several with commas"},
+			Want: "the identifier of your API (manage.auth0.com, Applications, APIs), or for ID tokens the client ID of the application; several are separated by commas"},
 		{Name: "AUTH0_REQUIRED_SCOPE", Parse: into(&c.RequiredScopes, dotenv.Scopes), Want: scopes},
 		{Name: "AUTH0_ORGANIZATION", Parse: into(&c.Organizations, parseOrganizations),
 			Want: "IDs (org_…) or names of Auth0 Organizations, separated by commas"},
@@ -97,10 +97,10 @@ func into[T any](destination *T, parse func(string) (T, bool)) func(string) bool
 func loadConfig(environ []string, dir string) (config, *dotenv.Findings, error) {
 	var c config
 	f := dotenv.Load(c.settings(), prefix, environ, dir)
-	c.checkSecret(f)
+	c.checkClient(f)
 	c.checkCertificate(f)
 	if audience := f.Setting(prefix + "AUTH0_AUDIENCE"); audience.Source == "" && c.Domain != "" && !f.Unread {
-		f.Warnings = append(f.Warnings, audience.Name+" is not set, so any token of the Auth0 tenant is accepted, of its other applications too: set it to "+audience.Want)
+		f.Warnings = append(f.Warnings, audience.Name+" is not set: any token of the Auth0 tenant is accepted, of its other applications too. Set it to "+audience.Want)
 	}
 	return c, f, f.Finish()
 }
@@ -109,8 +109,8 @@ func loadConfig(environ []string, dir string) (config, *dotenv.Findings, error) 
 // it may be the secret.
 var serviceID = regexp.MustCompile(`^service-[A-Za-z0-9-]+$`)
 
-// checkSecret checks that the client secret is in exactly one place, and usable.
-func (c *config) checkSecret(f *dotenv.Findings) {
+// checkClient checks that the client secret is in exactly one place, and usable.
+func (c *config) checkClient(f *dotenv.Findings) {
 	f.Setting(prefix + "CLIENT_ID").Hidden = !serviceID.MatchString(c.ClientID)
 	setting, file := f.Setting(prefix+"CLIENT_SECRET"), f.Setting(prefix+"CLIENT_SECRET_FILE")
 	setting.Required = c.SecretFile == ""

@@ -5,6 +5,7 @@
 package dotenv
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -28,9 +29,8 @@ type Setting struct {
 	Err    error  // why the value cannot be used
 
 	value       string
-	refused     bool
-	placeholder string // found instead of a value
-	placed      string // the source that holds the placeholder
+	refused     bool   // by Parse
+	placeholder string // found instead of a value, and where
 }
 
 // Findings are the settings as they were found, and what there is to say of them.
@@ -43,6 +43,8 @@ type Findings struct {
 	errs    []error // of files
 	secrets []string
 }
+
+const inEnvironment = " in the environment"
 
 // A source is where settings come from.
 type source struct {
@@ -58,7 +60,7 @@ func Load(settings []Setting, prefix string, environ []string, dir string) *Find
 	f := &Findings{Settings: settings}
 	environment := source{"environment", map[string]string{}}
 	for _, entry := range environ {
-		if name, value, ok := strings.Cut(entry, "="); ok {
+		if name, value, _ := strings.Cut(entry, "="); name != "" { // Windows has entries that begin with =
 			environment.values[name] = value
 		}
 	}
@@ -74,11 +76,9 @@ func Load(settings []Setting, prefix string, environ []string, dir string) *Find
 	f.Warnings = unknownNames(settings, prefix, sources)
 	for i := range settings {
 		s := &settings[i]
-		own := slices.Clone(sources)
-		if s.Fallback != "" {
-			own = append(own, source{s.Fallback + " in the environment", map[string]string{s.Name: environment.values[s.Fallback]}})
-		}
-		f.resolve(s, append(own, source{"default", map[string]string{s.Name: s.Default}}))
+		f.resolve(s, append(slices.Clip(sources),
+			source{s.Fallback + inEnvironment, map[string]string{s.Name: environment.values[s.Fallback]}},
+			source{"default", map[string]string{s.Name: s.Default}}))
 	}
 	return f
 }
@@ -87,37 +87,28 @@ func Load(settings []Setting, prefix string, environ []string, dir string) *Find
 func (f *Findings) resolve(s *Setting, sources []source) {
 	for _, from := range sources {
 		value := from.values[s.Name]
-		found := Placeholder(value)
-		switch {
-		case strings.TrimSpace(value) == "":
-			continue
-		case found != "" && s.placeholder == "":
-			s.placeholder, s.placed = found, from.name
-		}
-		if found != "" {
-			continue
-		}
 		if s.Secret {
-			f.secrets = append(f.secrets, value) // those of later sources too
+			f.secrets = append(f.secrets, value) // whether it is used or not
 		} else {
 			value = strings.TrimSpace(value)
 		}
-		if s.Source == "" {
+		switch found := Placeholder(value); {
+		case strings.TrimSpace(value) == "":
+		case found != "":
+			s.placeholder = cmp.Or(s.placeholder, fmt.Sprintf("the placeholder %s is still there (%s)", found, from.name))
+		case s.Source == "":
 			s.Source, s.value = from.name, value
 		}
 	}
-	if s.Source == "" {
-		return
-	}
-	s.refused = !s.Parse(s.value)
-	if v := s.value; s.Source == "environment" && len(v) > 1 && v[0] == v[len(v)-1] && strings.ContainsRune(`"'`, rune(v[0])) {
-		f.Warnings = append(f.Warnings, s.Name+" begins and ends with a quote, which counts as a part of the value (docker run --env-file keeps quotes): write it without them")
+	s.refused = s.Source != "" && !s.Parse(s.value)
+	if v := s.value; s.Source == "environment" && len(v) > 1 && v[0] == v[len(v)-1] && (v[0] == '"' || v[0] == '\'') {
+		f.Warnings = append(f.Warnings, s.Name+" begins and ends with a quote, which the environment makes a part of the value (docker run --env-file keeps quotes): remove them")
 	}
 }
 
 // placeholder matches what sample files and instructions have in place of a
-// value. Upper case only: "your_api" or tenant.us.auth0.com may be meant.
-var placeholder = regexp.MustCompile(`(<YOUR_|<TENANT>)|\b(YOUR_)[A-Z]|(?:^|[/.,\s])(TENANT)\.[a-z]`)
+// value. Upper case only: your_api and tenant.us.auth0.com may be real.
+var placeholder = regexp.MustCompile(`(<YOUR_|<TENANT>)|\b(YOUR_)[A-Z]|(?:^|//|[,\s])(TENANT)\.[a-z.]*auth0\.com`)
 
 // Placeholder returns the fixed part of a placeholder in text, like <YOUR_…>, or
 // "" if it has none.
@@ -149,14 +140,14 @@ func (f *Findings) Finish() error {
 			f.Incomplete = true
 			s.Refuse(s.Want, "nothing")
 			if s.placeholder != "" {
-				s.Err = fmt.Errorf("%s: the placeholder %s is still there (%s): want %s", s.Name, s.placeholder, s.placed, s.Want)
+				s.Err = fmt.Errorf("%s: %s: want %s", s.Name, s.placeholder, s.Want)
 			}
 		case s.refused:
 			s.Refuse(s.Want, s.Shown)
 		case s.placeholder != "" && !s.Secret && (s.Source == "" || s.Source == "default"):
-			f.Warnings = append(f.Warnings, fmt.Sprintf("%s counts as not set: the placeholder %s is still there (%s)", s.Name, s.placeholder, s.placed))
+			f.Warnings = append(f.Warnings, s.Name+" counts as not set: "+s.placeholder)
 		case s.Shown == holdsSecret:
-			f.Warnings = append(f.Warnings, s.Name+" holds the secret: put in its own value")
+			f.Warnings = append(f.Warnings, s.Name+" contains the secret: set it to a value of its own")
 		}
 		s.value = ""
 		if s.Err != nil {
@@ -170,7 +161,7 @@ func (f *Findings) Finish() error {
 // Refuse sets the setting's error.
 func (s *Setting) Refuse(want, got string) {
 	name := s.Name
-	if s.Fallback != "" && strings.HasPrefix(s.Source, s.Fallback+" ") {
+	if s.Source == s.Fallback+inEnvironment {
 		name = s.Fallback
 	}
 	s.Err = fmt.Errorf("%s: want %s, got %s", name, want, got)

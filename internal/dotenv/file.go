@@ -89,8 +89,8 @@ func unknownNames(settings []Setting, prefix string, sources []source) (warnings
 			if !strings.HasPrefix(name, prefix) || slices.ContainsFunc(settings, func(s Setting) bool { return s.Name == name }) {
 				continue
 			}
-			nearest := slices.MinFunc(settings, func(a, b Setting) int {
-				return cmp.Compare(distance(a.Name, name), distance(b.Name, name))
+			nearest := slices.MaxFunc(settings, func(a, b Setting) int {
+				return cmp.Compare(likeness(a.Name, name, len(prefix)-1), likeness(b.Name, name, len(prefix)-1))
 			})
 			warnings = append(warnings, fmt.Sprintf("%q in %s is not a setting; did you mean %s?", showName(name, settings), source.name, nearest.Name))
 		}
@@ -107,30 +107,19 @@ func showName(name string, settings []Setting) string {
 			return s.Name + "…"
 		}
 	}
-	outside := func(r rune) bool { return (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' }
-	if end := strings.IndexFunc(name, outside); end >= 0 {
-		return name[:end] + "…"
+	if begin := regexp.MustCompile(`^[A-Z0-9_]*`).FindString(name); begin != name {
+		return begin + "…"
 	}
 	return name
 }
 
-// distance is the number of single-letter edits from a to b (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			edit := diagonal
-			if a[i] != b[j] {
-				edit++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(edit, row[j]+1, diagonal+1)
+// likeness is the number of pairs of letters that two names share from start
+// on, less the difference in length.
+func likeness(a, b string, start int) (shared int) {
+	for i := start; i+2 <= len(a); i++ {
+		if strings.Contains(b[start:], a[i:i+2]) {
+			shared++
 		}
 	}
-	return row[len(b)]
+	return shared - max(len(a)-len(b), len(b)-len(a))
 }

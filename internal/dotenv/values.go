@@ -114,7 +114,7 @@ const maxRefused, maxAccepted = 20, 40
 var public = regexp.MustCompile(`(?i)^(([a-z]{2,10}:/{0,2})*([\pL\d_*-]{1,63}\.)+[\pL\d-]{1,24}\.?(:\w{0,5})?([/\\?#][\w.-]{0,32})*|` +
 	`(~|\.\.?|[a-z]:)?([/\\][\w.-]{0,32})+)$`)
 
-const holdsSecret = "the client secret, not shown"
+const holdsSecret = "the secret, not shown"
 
 // show is what may be shown of the value, given the secrets.
 func (s *Setting) show(secrets []string) string {
