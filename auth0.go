@@ -134,9 +134,13 @@ func (v *verifier) verify(ctx context.Context, raw string) (subject string, err 
 	if err != nil && !errors.Is(err, jwt.ErrTokenInvalidClaims) {
 		return "", parseProblem(token, err)
 	}
+	err = v.checkClaims(claims, err)
+	if err != nil && err != errScope && err != errOrganization {
+		return "", err
+	}
 	subject, _ = claims["sub"].(string)
 	subject = telemetry.Subject(subject)
-	if err := v.checkClaims(claims, err); err != nil {
+	if err != nil {
 		return subject, err
 	}
 	expiry, _ := claims.GetExpirationTime() // present: checked

@@ -466,7 +466,7 @@ func TestReadiness(t *testing.T) {
 				t.Errorf("readyz = %d %q, want %d %q", resp.StatusCode, got, status, text)
 			}
 		}
-		ready(503, "not ready: no keys of Auth0 yet, no iTwin token yet")
+		ready(503, "not ready: no Auth0 keys yet, no iTwin token yet")
 		background(t, d.users.keys.Run)
 		synctest.Wait()
 		ready(503, "not ready: no iTwin token yet")
