@@ -15,7 +15,6 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -55,12 +54,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	err := run(ctx, program{
-		args:      os.Args[1:],
-		environ:   os.Environ(),
-		dir:       ".",
-		stdin:     os.Stdin,
-		stdout:    os.Stdout,
-		stderr:    os.Stderr,
+		args: os.Args[1:], environ: os.Environ(), dir: ".",
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		transport: upstream.Transport(nil),
 	})
 	switch {
@@ -128,11 +123,7 @@ func commit() string {
 
 // runServe is the server as it is deployed.
 func runServe(ctx context.Context, p program) error {
-	c, found, err := loadConfig(p.environ, p.dir)
-	if err != nil {
-		return settingsError(found, err)
-	}
-	listener, err := server.Listen(c.Host, c.Port)
+	c, found, listener, err := setUp(p.environ, p.dir)
 	if err != nil {
 		return err
 	}
@@ -144,14 +135,14 @@ func runServe(ctx context.Context, p program) error {
 	return s.run(ctx, listener, s.routes(nil))
 }
 
-// settingsError says everything that is wrong with the settings.
-func settingsError(found *dotenv.Findings, err error) error {
-	lines := append([]string{"the settings cannot be used:", err.Error()}, found.Warnings...)
-	text := strings.ReplaceAll(strings.Join(lines, "\n"), "\n", "\n  ")
-	if found.Incomplete {
-		text += "\nFill in .env.local (.env says how). To try the server without any settings: go run . demo"
+// setUp reads the settings and opens the port.
+func setUp(environ []string, dir string) (config, *dotenv.Findings, net.Listener, error) {
+	c, found, err := loadConfig(environ, dir)
+	if err != nil {
+		return c, found, nil, settingsError(found, err)
 	}
-	return errors.New(text)
+	listener, err := server.Listen(c.Host, c.Port)
+	return c, found, listener, err
 }
 
 // runDemo is the server with stand-ins for Auth0 and IMS.
@@ -170,11 +161,7 @@ func runDemo(ctx context.Context, p program, args []string) error {
 		return err
 	}
 	defer d.Close()
-	c, found, err := loadConfig(d.Settings(prefix, p.environ), "")
-	if err != nil {
-		return settingsError(found, err)
-	}
-	listener, err := server.Listen(c.Host, c.Port)
+	c, found, listener, err := setUp(d.Settings(prefix, p.environ), "")
 	if err != nil {
 		return err
 	}
@@ -207,13 +194,7 @@ func newService(c config, transport http.RoundTripper, log *slog.Logger) *servic
 		log:      log,
 		observer: o,
 	}
-	tokenExpiry := func() time.Time {
-		if token, ok := s.tokens.Last(); ok {
-			return token.expiry
-		}
-		return time.Time{}
-	}
-	o.Gauges(version, commit(), tokenExpiry, s.users.keys.Begun)
+	o.Gauges(version, commit(), func() time.Time { return lastExpiry(s.tokens) }, s.users.keys.Begun)
 	return s
 }
 

@@ -65,6 +65,14 @@ func newTokens(c config, transport http.RoundTripper, report func(time.Duration,
 	})
 }
 
+// lastExpiry is when the last token expires, zero if there has been none.
+func lastExpiry(tokens *fresh.Value[*itwinToken]) time.Time {
+	if token, ok := tokens.Last(); ok {
+		return token.expiry
+	}
+	return time.Time{}
+}
+
 // grant requests an access token with the client's own credentials (RFC 6749
 // §4.4) and returns it with its lifetime. Its errors are those of [upstream.Do],
 // or say what is wrong with the secret's file.
