@@ -25,7 +25,7 @@ func startSockets(t *testing.T, handler http.Handler) (addr string) {
 		t.Fatal(err)
 	}
 	server := newServer(ctx, handler, new(logBuffer).logger())
-	all.Go(func() { serve(server, Server{Listener: listener, Certificate: certificate}) })
+	all.Go(func() { serve(server, listener, certificate) })
 	t.Cleanup(func() { cancel(); server.Close(); all.Wait() })
 	return listener.Addr().String()
 }
