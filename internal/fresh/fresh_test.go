@@ -14,28 +14,24 @@ import (
 func TestColdStartCosts500ReadersOneFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &remote{term: hourly, takes: 2 * time.Second}
-		v := start(t, r, 0)
+		v := New(Config[int]{Fetch: r.fetch})
 		var readers sync.WaitGroup
 		for range 500 {
 			readers.Go(func() {
-				if n, took, err := get(v); n != 1 || took != 2*time.Second || err != nil {
-					t.Errorf("get = %d after %v, %v; want 1 after 2s", n, took, err)
+				if n, took, err := get(v); n != 1 || took != 3*time.Second || err != nil {
+					t.Errorf("get = %d after %v, %v; want 1 after 3s", n, took, err)
 				}
 			})
 		}
-		readers.Wait()
-		wantFetches(t, r, 1)
-	})
-}
-
-func TestReadersBeforeRunWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		v := New(Config[int]{Fetch: (&remote{}).fetch})
-		if _, took, err := get(v); !errors.Is(err, context.DeadlineExceeded) || took != 10*time.Second {
-			t.Errorf("get before Run = %v after %v, want DeadlineExceeded after 10s", err, took)
-		}
+		time.Sleep(time.Second) // readers before Run wait, too
 		if _, had := v.Last(); had || v.Had() {
 			t.Error("there has been a value before the first fetch")
+		}
+		go v.Run(t.Context())
+		readers.Wait()
+		wantFetches(t, r, 1)
+		if last, had := v.Last(); last != 1 || !had || !v.Had() {
+			t.Errorf("the last value = %d, %v; want 1", last, had)
 		}
 	})
 }
@@ -59,28 +55,15 @@ func TestAReaderThatLeavesDoesNotDisturbTheFetch(t *testing.T) {
 	})
 }
 
-func TestAFetchThatHangsEndsAfterTenSeconds(t *testing.T) {
+func TestAfterAFailedFetchReadersAreAnsweredAtOnceAndBringTheNextForward(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &remote{term: hourly, takes: hang}
 		v := start(t, r, 0)
-		if _, took, err := get(v); err == nil || took != 10*time.Second {
-			t.Errorf("get = %v after %v, want an error after 10s", err, took)
+		time.Sleep(time.Millisecond)
+		if _, took, err := get(v); err == nil || took != 10*time.Second-time.Millisecond || retryIn(err) != minGap {
+			t.Errorf("get of a fetch that hangs = %v after %v, retry in %v; want an error when it ends, %v", err, took, retryIn(err), minGap)
 		}
-		r.set(0, nil)
-		time.Sleep(minGap + time.Millisecond)
-		if n, took, err := get(v); n != 2 || took != 0 || err != nil {
-			t.Errorf("get = %d after %v, %v; want 2 at once", n, took, err)
-		}
-	})
-}
-
-func TestAfterAFailedFetchReadersAreAnsweredAtOnceAndBringTheNextForward(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &remote{term: hourly, err: errDown}
-		v := start(t, r, 0)
-		if _, _, err := get(v); !errors.Is(err, errDown) || retryIn(err) != minGap {
-			t.Errorf("get of the first fetch = %v, retry in %v; want errDown and %v", err, retryIn(err), minGap)
-		}
+		r.set(0, errDown)
 		time.Sleep(45 * time.Second) // within the fifth back-off, from about 31 s to about 61 s
 		r.set(0, nil)
 		before := len(r.fetches())
@@ -99,8 +82,8 @@ func TestAnHourOfFailureUnderLoad(t *testing.T) {
 		r := &remote{term: hourly}
 		v := start(t, r, 0)
 		time.Sleep(time.Second)
-		r.set(0, errDown)
-		lived := time.Second // the value lives for 59 min 55 s, of which one second has passed
+		r.set(0, throttled(time.Millisecond)) // no pause is shorter than a second
+		lived := time.Second                  // the value lives for 59 min 55 s, of which one second has passed
 		for _, _, err := get(v); err == nil; _, _, err = get(v) {
 			time.Sleep(100 * time.Millisecond)
 			lived += 100 * time.Millisecond
@@ -108,6 +91,7 @@ func TestAnHourOfFailureUnderLoad(t *testing.T) {
 		if want := hourly.Until; lived < want || lived > want+100*time.Millisecond {
 			t.Errorf("served for %v of an outage, want %v", lived, want)
 		}
+		r.set(0, errDown)
 		for range 36000 { // another hour, ten readers a second
 			get(v)
 			time.Sleep(100 * time.Millisecond)

@@ -77,14 +77,10 @@ var hourly = Term{Renew: 30 * time.Minute, Until: time.Hour - 5*time.Second}
 // daily is the term of keys that are not renewed during a test.
 var daily = Term{Renew: 12 * time.Hour, Until: 24 * time.Hour}
 
-// start runs a value over r in the test's bubble, and stops it at the end.
+// start runs a value over r in the test's bubble.
 func start(t *testing.T, r *remote, maxBackoff time.Duration) *Value[int] {
-	t.Helper()
 	v := New(Config[int]{Fetch: r.fetch, MaxBackoff: maxBackoff})
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); v.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
+	go v.Run(t.Context())
 	return v
 }
 

@@ -108,34 +108,26 @@ func TestNewerDecidesNothingInAnOutage(t *testing.T) {
 	})
 }
 
-func TestNewerAfterAnOutageIsServedWithin35Seconds(t *testing.T) {
-	for _, outage := range []struct {
-		name  string
-		takes time.Duration
-		err   error
-	}{{"fails at once", 0, errDown}, {"hangs", hang, nil}} {
-		for returns := range 45 { // at each second of more than a limit's period
+func TestNewerIsServedWithin35SecondsAfterAnOutage(t *testing.T) {
+	for _, takes := range []time.Duration{0, hang} { // an outage of failures, one of hanging fetches
+		for second := range 45 { // of more than the limit's period: then it ends
 			synctest.Test(t, func(t *testing.T) {
 				r := &remote{term: daily}
 				v := start(t, r, 0)
 				get(v)
-				r.set(outage.takes, outage.err)
-				ask := func() (ok bool) {
-					n, _, err := newer(v)
-					return err == nil && n > 1
-				}
-				for begun := time.Now(); time.Since(begun) < 2*time.Minute+time.Duration(returns)*time.Second; time.Sleep(time.Second) {
-					if ask() {
-						t.Fatalf("%s: newer succeeds in the outage", outage.name)
+				r.set(takes, errDown)
+				for begun := time.Now(); time.Since(begun) < 2*time.Minute+time.Duration(second)*time.Second; time.Sleep(time.Second) {
+					if n, _, err := newer(v); err == nil {
+						t.Fatalf("newer = %d in the outage, want an error", n)
 					}
 				}
 				r.set(0, nil)
 				back := time.Now()
-				for !ask() {
+				for _, _, err := newer(v); err != nil; _, _, err = newer(v) {
 					time.Sleep(time.Second)
 				}
 				if took := time.Since(back); took > 35*time.Second {
-					t.Errorf("%s, until %d s: newer succeeds %v after the return, want at most 35s", outage.name, returns, took)
+					t.Errorf("fetches of %v, until second %d: newer succeeds %v after the return, want at most 35s", takes, second, took)
 				}
 			})
 		}
@@ -153,118 +145,88 @@ func TestNothingIsFetchedDuringAPause(t *testing.T) {
 	for _, held := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			r := &remote{term: Term{Renew: time.Minute, Until: time.Hour}}
-			err := fmt.Errorf("wrapped: %w", throttled(pause))
+			throttle := func() { r.set(takes, fmt.Errorf("wrapped: %w", throttled(pause))) }
 			if !held {
-				r.set(takes, err)
+				throttle()
 			}
-			v := start(t, r, 4*time.Second)
+			v := start(t, r, 0)
 			if held {
 				get(v)
-				r.set(takes, err)
-				time.Sleep(54 * time.Second)
-				newer(v)
+				throttle()
+				time.Sleep(time.Minute) // the renewal has begun
 			}
-			for range 3 { // pauses, each after a fetch of 3 s
-				before := r.fetches()
-				end := before[len(before)-1].Add(takes + pause)
-				time.Sleep(time.Until(end.Add(-pause + time.Millisecond))) // the fetch has ended
-				for time.Now().Before(end) {
-					n, took, err := get(v)
-					if held && (n != 1 || err != nil) {
-						t.Fatalf("get = %d, %v; want the value held", n, err)
+			for range 3 {
+				n := len(r.fetches())
+				end := r.fetches()[n-1].Add(takes + pause)
+				time.Sleep(time.Until(end) - pause + time.Millisecond) // the fetch has ended
+				for left := time.Until(end); left > 2*time.Millisecond; left = time.Until(end) {
+					value, _, err := get(v)
+					if held && (value != 1 || err != nil) {
+						t.Fatalf("get = %d, %v; want the value held", value, err)
 					}
-					if !held && (took != 0 || !errors.As(err, new(throttled)) || time.Until(end) != retryIn(err)) {
-						t.Fatalf("get = %v after %v, retry in %v; want the pause's end in %v", err, took, retryIn(err), time.Until(end))
+					if held {
+						ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+						_, err = v.Newer(ctx, value)
+						cancel()
 					}
-					if left := time.Until(end); held && left > 4*time.Second {
-						if _, took, err := newer(v); took != 0 || !errors.As(err, new(throttled)) || retryIn(err) != left {
-							t.Fatalf("newer = %v after %v, retry in %v; want the pause's end in %v", err, took, retryIn(err), left)
-						}
+					if !errors.As(err, new(throttled)) || retryIn(err) != left {
+						t.Fatalf("a value held: %v, error %v, retry in %v; want the pause's end in %v", held, err, retryIn(err), left)
 					}
 					time.Sleep(10 * time.Millisecond)
 				}
-				time.Sleep(time.Until(end.Add(2 * time.Second)))
-				after := r.fetches()
-				if len(after) != len(before)+1 || after[len(before)].Before(end) {
-					t.Fatalf("%d fetches after the first, the last %v after the pause's end; want one within 2s", len(after)-len(before), after[len(after)-1].Sub(end))
+				time.Sleep(time.Until(end) + 2*time.Second)
+				if after := r.fetches(); len(after) != n+1 || after[n].Before(end) {
+					t.Fatalf("%d fetches, the last %v after the pause's end; want one within 2s", len(after)-n, after[len(after)-1].Sub(end))
 				}
 			}
 			r.set(0, nil)
 			time.Sleep(takes + pause + 2*time.Second)
-			if n, _, err := get(v); err != nil || n == 1 {
+			if n, _, err := get(v); err != nil || n < 4 {
 				t.Errorf("after the pauses: get = %d, %v; want a new value", n, err)
 			}
 		})
 	}
 }
 
-func TestAPauseThatEndsSoonIsWaitedFor(t *testing.T) {
+func TestNewerWaitsForTheEndOfAShortPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &remote{term: daily}
 		v := start(t, r, 0)
 		get(v)
-		r.set(0, throttled(12*time.Second))
+		r.set(0, throttled(time.Second))
 		newer(v)
 		r.set(0, nil)
-		time.Sleep(11 * time.Second)
-		if n, took, err := newer(v); n != 3 || took > 2*time.Second || err != nil {
-			t.Errorf("newer 1s before the pause's end = %d after %v, %v; want 3 within 2s", n, took, err)
+		if n, took, err := newer(v); n != 3 || took < time.Second || took > 2*time.Second || err != nil {
+			t.Errorf("newer = %d after %v, %v; want 3 after 1s to 2s", n, took, err)
 		}
 	})
 }
 
-func TestNoPauseIsShorterThanASecond(t *testing.T) {
+func TestReportAndShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &remote{term: daily, err: throttled(time.Millisecond)}
-		v := start(t, r, 0)
-		for range 100 {
-			get(v)
-			time.Sleep(100 * time.Millisecond)
-		}
-		if gap := slices.Min(r.gaps(1)); gap < minGap {
-			t.Errorf("two fetches are %v apart, want at least %v", gap, minGap)
-		}
-	})
-}
-
-func TestShutdownWhileFetching(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		reports := 0
-		v := New(Config[int]{Fetch: (&remote{takes: hang}).fetch, Report: func(time.Duration, error) { reports++ }})
-		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(time.Second, cancel)
-		waiter := make(chan error)
-		go func() { _, _, err := get(v); waiter <- err }()
-		begun := time.Now()
-		v.Run(ctx)
-		if took := time.Since(begun); took != time.Second {
-			t.Errorf("Run returned after %v, want 1s", took)
-		}
-		if err := <-waiter; !errors.Is(err, context.Canceled) {
-			t.Errorf("the waiting reader got %v, want context.Canceled", err)
-		}
-		if reports != 0 {
-			t.Error("a fetch that shutdown interrupted was reported as a failure")
-		}
-	})
-}
-
-func TestReport(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &remote{term: hourly, takes: 2 * time.Second, err: errDown}
+		r := &remote{takes: 2 * time.Second, err: errDown}
 		type report struct {
 			took time.Duration
 			err  error
 		}
-		reports := make(chan report, 10)
-		v := New(Config[int]{Fetch: r.fetch, Report: func(took time.Duration, err error) { reports <- report{took, err} }})
-		go v.Run(t.Context())
-		if got := <-reports; got != (report{2 * time.Second, errDown}) {
-			t.Errorf("first report = %v, want 2s and errDown", got)
+		var reports []report
+		v := New(Config[int]{Fetch: r.fetch, Report: func(took time.Duration, err error) { reports = append(reports, report{took, err}) }})
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(2500*time.Millisecond, func() { r.set(time.Second, nil) }) // for a fetch from 3 s to 4 s
+		time.AfterFunc(3500*time.Millisecond, func() { r.set(hang, nil) })        // from 5 s on
+		time.AfterFunc(6*time.Second, cancel)
+		waiter := make(chan error, 1)
+		time.AfterFunc(5500*time.Millisecond, func() { _, _, err := get(v); waiter <- err })
+		begun := time.Now()
+		v.Run(ctx)
+		if took := time.Since(begun); took != 6*time.Second {
+			t.Errorf("Run returned after %v, want 6s", took)
 		}
-		r.set(2*time.Second, nil)
-		if got := <-reports; got != (report{2 * time.Second, nil}) {
-			t.Errorf("second report = %v, want 2s and no error", got)
+		if err := <-waiter; !errors.Is(err, context.Canceled) {
+			t.Errorf("the waiting reader got %v, want context.Canceled", err)
+		}
+		if want := []report{{2 * time.Second, errDown}, {time.Second, nil}}; !slices.Equal(reports, want) {
+			t.Errorf("reports %v, want %v and none of the interrupted fetch", reports, want)
 		}
 	})
 }
