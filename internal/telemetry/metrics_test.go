@@ -21,10 +21,10 @@ func TestExposition(t *testing.T) {
 	ok := r.Counter("requests_total", "Requests, by status and reason.", "status", "200", "reason", "ok")
 	r.Counter("requests_total", "Requests, by status and reason.", "status", "401", "reason", "expired")
 	plain := r.Counter("grants_total", "Grants.")
-	took := r.Histogram("duration_seconds", "Time.", []float64{.1, .25, 10})
-	r.Gauge("expiry_timestamp_seconds", "When it ends.", func() (float64, bool) { return 1767225600.5, true })
-	r.Gauge("age_seconds", "Age.", func() (float64, bool) { return 7, false })
-	r.Gauge("build_info", "The build.", func() (float64, bool) { return 1, true }, "version", `v1.0 "x" \`, "commit", "")
+	took := r.Histogram("duration_seconds", "Time.", .1, .25, 10)
+	r.Gauge("expiry_timestamp_seconds", "When it ends.", func() float64 { return 1767225600.5 })
+	r.Gauge("age_seconds", "Age.", math.NaN)
+	r.Gauge("build_info", "The build.", func() float64 { return 1 }, "version", `v1.0 "x" \`, "commit", "")
 	ok.Inc()
 	ok.Inc()
 	plain.Inc()
@@ -75,7 +75,7 @@ func TestHistogramEdges(t *testing.T) {
 		edge := time.Duration(math.Round(bound * 1e9))
 		for d, bucket := range map[time.Duration]int{edge - 1: i, edge: i, edge + 1: i + 1} {
 			var r Registry
-			r.Histogram("h", "H.", bounds).Observe(d)
+			r.Histogram("h", "H.", bounds...).Observe(d)
 			want := 0
 			for j, b := range append(bounds[:len(bounds):len(bounds)], math.Inf(1)) {
 				if j == bucket {
@@ -88,7 +88,7 @@ func TestHistogramEdges(t *testing.T) {
 		}
 	}
 	var r Registry
-	h := r.Histogram("h", "H.", []float64{1})
+	h := r.Histogram("h", "H.", 1)
 	h.Observe(0)
 	h.Observe(-time.Second) // a clock that was set back
 	if got := scrape(&r); !strings.Contains(got, "h_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 2\nh_sum -1\nh_count 2\n") {
@@ -106,7 +106,7 @@ func TestNumber(t *testing.T) {
 
 func TestConcurrentUse(t *testing.T) {
 	var r Registry
-	c, h := r.Counter("c_total", "C."), r.Histogram("h", "H.", []float64{.001, 1})
+	c, h := r.Counter("c_total", "C."), r.Histogram("h", "H.", .001, 1)
 	var users sync.WaitGroup
 	for i := range 8 {
 		users.Go(func() {
@@ -134,7 +134,7 @@ h_count 8000
 
 func TestCountingCostsNoMemory(t *testing.T) {
 	var r Registry
-	c, h := r.Counter("c_total", "C."), r.Histogram("h", "H.", []float64{.001, 1})
+	c, h := r.Counter("c_total", "C."), r.Histogram("h", "H.", .001, 1)
 	if n := testing.AllocsPerRun(100, func() { c.Inc(); h.Observe(time.Millisecond) }); n != 0 {
 		t.Errorf("%v allocations, want none", n)
 	}

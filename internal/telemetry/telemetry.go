@@ -25,13 +25,6 @@ const (
 	notSent = "secret"
 )
 
-// The bounds of the histograms, in seconds: a request takes microseconds, or
-// waits for a fetch; a fetch crosses the internet and ends after 10 s.
-var (
-	requestBounds = [...]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .05, .1, .5, 1, 2.5, 5, 10}
-	fetchBounds   = [...]float64{.05, .1, .25, .5, 1, 2.5, 5, 10}
-)
-
 // An Observer records requests and fetches.
 type Observer struct {
 	Metrics  Registry
@@ -54,7 +47,8 @@ func New(log *slog.Logger, outcomes ...Outcome) *Observer {
 		o.requests[outcome.Reason] = o.Metrics.Counter(prefix+"requests_total", "Requests to /getToken, by status and reason.",
 			"status", strconv.Itoa(outcome.Status), "reason", outcome.Reason)
 	}
-	o.duration = o.Metrics.Histogram(prefix+"request_duration_seconds", "Time from a request's header to its answer.", requestBounds[:])
+	o.duration = o.Metrics.Histogram(prefix+"request_duration_seconds", "Time from a request's header to its answer.",
+		.0001, .00025, .0005, .001, .0025, .005, .01, .05, .1, .5, 1, 2.5, 5, 10) // a request takes microseconds, or waits for a fetch
 	return o
 }
 
@@ -98,7 +92,8 @@ func (o *Observer) Fetches(what, total, duration string) func(time.Duration, err
 	for _, kind := range []upstream.Kind{"ok", upstream.Refused, upstream.Throttled, upstream.Nonsense, upstream.Unreachable, upstream.Slow, notSent, other} {
 		results[string(kind)] = o.Metrics.Counter(prefix+total, "Fetches of "+what+", by result.", "result", string(kind))
 	}
-	durations := o.Metrics.Histogram(prefix+duration, "Time that a fetch of "+what+" takes.", fetchBounds[:])
+	durations := o.Metrics.Histogram(prefix+duration, "Time that a fetch of "+what+" takes.",
+		.05, .1, .25, .5, 1, 2.5, 5, 10) // a fetch crosses the internet, and ends after 10 s
 	healthy := false
 	return func(d time.Duration, err error) {
 		durations.Observe(d)
@@ -137,24 +132,24 @@ func counter(counters map[string]*Counter, name string) *Counter {
 // Gauges declares the values that are read at each scrape. A time that is zero
 // means that there has been none.
 func (o *Observer) Gauges(version, commit string, tokenExpiry, keysFetched func() time.Time) {
-	o.Metrics.Gauge(prefix+"token_expiry_timestamp_seconds", "When the iTwin token expires; 0 if there has been none.", func() (float64, bool) {
-		return seconds(tokenExpiry()), true
+	o.Metrics.Gauge(prefix+"token_expiry_timestamp_seconds", "When the iTwin token expires; 0 if there has been none.",
+		func() float64 { return seconds(tokenExpiry()) })
+	o.Metrics.Gauge(prefix+"keys_age_seconds", "Time since the Auth0 keys in use were fetched.", func() float64 {
+		if fetched := keysFetched(); !fetched.IsZero() {
+			return time.Since(fetched).Seconds()
+		}
+		return math.NaN()
 	})
-	o.Metrics.Gauge(prefix+"keys_age_seconds", "Time since the Auth0 keys in use were fetched.", func() (float64, bool) {
-		fetched := keysFetched()
-		return time.Since(fetched).Seconds(), !fetched.IsZero()
-	})
-	o.Metrics.Gauge(prefix+"build_info", "The build; always 1.", func() (float64, bool) { return 1, true },
+	o.Metrics.Gauge(prefix+"build_info", "The build; always 1.", func() float64 { return 1 },
 		"version", version, "commit", commit, "go_version", runtime.Version())
 	started := seconds(time.Now())
-	o.Metrics.Gauge("process_start_time_seconds", "When the process started.", func() (float64, bool) { return started, true })
+	o.Metrics.Gauge("process_start_time_seconds", "When the process started.", func() float64 { return started })
 }
 
 // CertificateExpiry declares when the TLS certificate in use expires.
 func (o *Observer) CertificateExpiry(expiry func() time.Time) {
-	o.Metrics.Gauge(prefix+"tls_certificate_expiry_timestamp_seconds", "When the TLS certificate in use expires.", func() (float64, bool) {
-		return seconds(expiry()), true
-	})
+	o.Metrics.Gauge(prefix+"tls_certificate_expiry_timestamp_seconds", "When the TLS certificate in use expires.",
+		func() float64 { return seconds(expiry()) })
 }
 
 // seconds is Unix time; 0 for none.
