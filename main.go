@@ -44,11 +44,10 @@ const usage = `itwin-token-server gives apps an iTwin token for their user's Aut
 The settings are in .env, each with a comment; copy it to .env.local and fill it in.
 `
 
-// errUsage is a command line that cannot be understood.
-var errUsage = errors.New("usage")
-
-// errReported is a failure that the output has described already.
-var errReported = errors.New("check found a problem")
+var (
+	errUsage    = errors.New("usage")                 // the command line is wrong
+	errReported = errors.New("check found a problem") // the output has described it
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -58,16 +57,16 @@ func main() {
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		transport: upstream.Transport(nil),
 	})
-	switch {
-	case errors.Is(err, errUsage):
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
-	case errors.Is(err, errReported):
-		os.Exit(1)
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "itwin-token-server:", err)
-		os.Exit(1)
+	if err == nil {
+		return
 	}
+	if !errors.Is(err, errReported) {
+		fmt.Fprintln(os.Stderr, "itwin-token-server:", err)
+	}
+	if errors.Is(err, errUsage) {
+		os.Exit(2)
+	}
+	os.Exit(1)
 }
 
 // A program is what a command runs with.
@@ -239,13 +238,13 @@ func runCheck(ctx context.Context, p program, args []string) error {
 	}
 	c, found, err := loadConfig(p.environ, p.dir)
 	users := newVerifier(c, p.transport, nil)
-	background, stop := context.WithCancel(ctx)
+	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	in := check.Input{
 		Settings: found.Settings, Errors: err, Warnings: found.Warnings,
 		Expected: check.Expected{Issuer: c.issuer(), Audiences: c.Audiences, Scopes: c.RequiredScopes, Organizations: c.Organizations},
 		Keys: func(ctx context.Context) (int, error) {
-			go users.keys.Run(background)
+			go users.keys.Run(ctx)
 			keys, err := users.keys.Get(ctx) // until the fetch ends, and so with its error
 			if err != nil {
 				return 0, err

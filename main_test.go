@@ -159,7 +159,7 @@ func TestExitCodes(t *testing.T) {
 		stdout, stderr string // how they begin; empty: nothing
 	}{
 		{"version", 0, "itwin-token-server dev ", ""},
-		{"start", 2, "", "usage: unknown command: want "},
+		{"start", 2, "", "itwin-token-server: usage: unknown command: want "},
 		{"serve", 1, "", "itwin-token-server: the settings cannot be used:\n  ITM_TOKEN_SERVER_CLIENT_ID: want "},
 		{"check", 1, "    ITM_TOKEN_SERVER_CLIENT_ID ", ""},
 	}
