@@ -184,7 +184,7 @@ func runDemo(ctx context.Context, p program, args []string) error {
 	go func() {
 		ended <- s.run(ctx, listener, s.routes(route{"GET /demo/userToken", d.UserToken}))
 	}()
-	if err := d.Tell(ctx, p.stdout, "http://"+server.Reachable(listener.Addr())[0].Address); err != nil && ctx.Err() == nil {
+	if err := d.Run(ctx, p.stdout, "http://"+server.Reachable(listener.Addr())[0].Address); err != nil && ctx.Err() == nil {
 		return err
 	}
 	level.Set(c.LogLevel)

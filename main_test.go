@@ -187,7 +187,7 @@ func TestNotUnderstood(t *testing.T) {
 			t.Errorf("%s: %v, want %s", test.args, err, test.want)
 		}
 	}
-	if _, _, err := runOnce(program{args: []string{"demo", "-token-life", "10ms"}}); err == nil || err.Error() != "demo: want a token life of at least 1s, got 10ms" {
+	if _, _, err := runOnce(program{args: []string{"demo", "-token-life", "10ms"}}); err == nil || err.Error() != "-token-life: want whole seconds, at least 3s, got 10ms" {
 		t.Errorf("demo -token-life 10ms: %v, want a fault", err)
 	}
 	if _, stderr, err := runOnce(program{args: []string{"demo", "-h"}}); err != nil || !strings.Contains(stderr, "-token-life") {
