@@ -5,19 +5,13 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"slices"
-	"strings"
 	"time"
 )
 
-// The values of the real IMS (developer.bentley.com).
-const (
-	defaultScope = "itwin-platform"
-	defaultLife  = time.Hour
-)
-
-// maxIssued limits the memory of a demo that runs for days. No test needs more tokens.
-const maxIssued = 10_000
+// platformScope is the only scope that the client may request.
+const platformScope = "itwin-platform"
 
 // IMS stands in for Bentley's identity service. Its faults and counts are those of
 // POST /connect/token. Methods are safe for concurrent use.
@@ -30,11 +24,10 @@ type IMS struct {
 // grants is what grants depend on, and the tokens granted.
 type grants struct {
 	id, secret   string
-	scope        string
 	life         time.Duration
 	expiresIn    any // sent instead of the life if expiresInSet; nil: not sent
 	expiresInSet bool
-	issued       []issuedToken // oldest first, at most maxIssued
+	issued       []issuedToken // oldest first
 }
 
 type issuedToken struct {
@@ -44,10 +37,8 @@ type issuedToken struct {
 
 func newIMS(certificate tls.Certificate, key Key) *IMS {
 	m := &IMS{key: key}
-	// base64-like as the real ones: wrong unless form-encoded
-	m.SetClient("service-"+rand.Text(), rand.Text()+"+/==")
-	m.SetScope(defaultScope)
-	m.SetLife(defaultLife)
+	m.SetClient("service-"+rand.Text(), rand.Text()+"+/==") // base64-like: wrong unless form-encoded
+	m.SetLife(time.Hour)
 	honest := http.HandlerFunc(m.serveToken)
 	mux := http.NewServeMux()
 	mux.Handle("POST /connect/token", m.endpoint(honest))
@@ -68,12 +59,6 @@ func (m *IMS) ClientSecret() string { return m.grants.get().secret }
 // SetClient changes the one client that gets tokens, from the next grant on.
 func (m *IMS) SetClient(id, secret string) {
 	m.grants.update(func(g *grants) { g.id, g.secret = id, secret })
-}
-
-// SetScope sets the scopes that the client may request, a space list. Others are
-// answered with invalid_scope.
-func (m *IMS) SetScope(scope string) {
-	m.grants.update(func(g *grants) { g.scope = scope })
 }
 
 // SetLife sets how long tokens live, from the next grant on. It undoes SetExpiresIn:
@@ -108,9 +93,12 @@ func (m *IMS) Valid(token string) bool {
 func (m *IMS) serveToken(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store") // RFC 6749 §5.1
 	g := m.grants.get()
-	scope, code := g.check(r)
-	if code != "" {
-		writeGrantError(w, code)
+	if code := g.check(r); code != "" {
+		status := http.StatusBadRequest
+		if code == "invalid_client" {
+			status = http.StatusUnauthorized
+		}
+		writeJSON(w, status, Claims{"error": code, "error_description": "the secret on file is " + Canary})
 		return
 	}
 	now := time.Now()
@@ -118,7 +106,7 @@ func (m *IMS) serveToken(w http.ResponseWriter, r *http.Request) {
 		"iss":       m.URL(),
 		"aud":       []string{m.URL() + "/resources", "bentley-api-management"},
 		"client_id": g.id,
-		"scope":     strings.Fields(scope),
+		"scope":     []string{platformScope},
 		"jti":       rand.Text(),
 		"iat":       now.Unix(),
 		"nbf":       now.Unix(),
@@ -126,7 +114,7 @@ func (m *IMS) serveToken(w http.ResponseWriter, r *http.Request) {
 	})
 	m.grants.update(func(g *grants) {
 		g.issued = append(g.issued, issuedToken{token, now.Add(g.life)})
-		g.issued = g.issued[max(0, len(g.issued)-maxIssued):]
+		g.issued = g.issued[max(0, len(g.issued)-10_000):] // a demo may run for days
 	})
 	if !g.expiresInSet {
 		g.expiresIn = int64(g.life / time.Second)
@@ -135,18 +123,47 @@ func (m *IMS) serveToken(w http.ResponseWriter, r *http.Request) {
 		"access_token": token,
 		"token_type":   "Bearer",
 		"expires_in":   g.expiresIn,
-		"scope":        scope,
+		"scope":        platformScope,
 	}))
 }
 
-// writeJSON answers 500 if v cannot be written as JSON: SetExpiresIn takes anything.
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		http.Error(w, "cannot write the answer as JSON "+Canary, http.StatusInternalServerError)
-		return
+// check returns the error code of a refusal (RFC 6749 §5.2), or "".
+func (g *grants) check(r *http.Request) string {
+	if r.ParseForm() != nil {
+		return "invalid_request"
 	}
+	form := r.PostForm // not the query: credentials don't belong in a URL (RFC 6749 §2.3.1)
+	id, secret := form.Get("client_id"), form.Get("client_secret")
+	if r.Header.Get("Authorization") != "" {
+		id, secret = basicAuth(r)
+	}
+	switch {
+	case id != g.id || secret != g.secret:
+		return "invalid_client"
+	case !form.Has("grant_type"):
+		return "invalid_request"
+	case form.Get("grant_type") != "client_credentials":
+		return "unsupported_grant_type"
+	case form.Has("scope") && form.Get("scope") != platformScope:
+		return "invalid_scope"
+	}
+	return ""
+}
+
+// basicAuth form-decodes both halves (RFC 6749 §2.3.1). A client that sends a secret
+// with + or % in it unencoded is refused, as by IMS.
+func basicAuth(r *http.Request) (id, secret string) {
+	id, secret, _ = r.BasicAuth()
+	id, errID := url.QueryUnescape(id)
+	secret, errSecret := url.QueryUnescape(secret)
+	if errID != nil || errSecret != nil {
+		return "", ""
+	}
+	return id, secret
+}
+
+func writeJSON(w http.ResponseWriter, status int, fields Claims) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
-	w.Write(body)
+	json.NewEncoder(w).Encode(fields)
 }
