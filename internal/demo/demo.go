@@ -132,9 +132,8 @@ func getToken(ctx context.Context, url, userToken string) (string, error) {
 
 // shorten makes text fit on a line of a terminal.
 func shorten(text string) string {
-	const most, kept = 72, 40
-	if len(text) <= most {
+	if len(text) <= 72 {
 		return text
 	}
-	return fmt.Sprintf("%s… (%d bytes)", text[:kept], len(text))
+	return fmt.Sprintf("%s… (%d bytes)", text[:40], len(text))
 }

@@ -71,30 +71,28 @@ func (a answer) token() string {
 }
 
 func fetchKeys(ctx context.Context, client *http.Client, s *Standin) answer {
-	req, err := http.NewRequestWithContext(ctx, "GET", s.Tenant.Issuer()+".well-known/jwks.json", nil)
-	if err != nil {
-		return answer{err: err}
-	}
-	return do(client, req)
+	return do(client, must(http.NewRequestWithContext(ctx, "GET", s.Tenant.Issuer()+".well-known/jwks.json", nil)))
 }
 
 // requestGrant sends what the token server does: HTTP Basic, both halves form-encoded.
 func requestGrant(ctx context.Context, client *http.Client, s *Standin) answer {
-	req, err := grantRequest(ctx, s, "grant_type=client_credentials&scope=itwin-platform")
-	if err != nil {
-		return answer{err: err}
-	}
+	req := grantRequest(s, "grant_type=client_credentials&scope=itwin-platform").WithContext(ctx)
 	req.SetBasicAuth(url.QueryEscape(s.IMS.ClientID()), url.QueryEscape(s.IMS.ClientSecret()))
 	return do(client, req)
 }
 
 // grantRequest has no credentials but the form's.
-func grantRequest(ctx context.Context, s *Standin, form string) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, "POST", s.IMS.URL()+"/connect/token", strings.NewReader(form))
-	if err == nil {
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+func grantRequest(s *Standin, form string) *http.Request {
+	req := must(http.NewRequest("POST", s.IMS.URL()+"/connect/token", strings.NewReader(form)))
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return req
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
 	}
-	return req, err
+	return v
 }
 
 // wantHonest fails unless both servers answer honestly.

@@ -48,11 +48,10 @@ type Standin struct {
 func New() (*Standin, error) {
 	var keys [3]Key
 	for i := range keys {
-		key, err := newKey()
-		if err != nil {
+		var err error
+		if keys[i], err = newKey(); err != nil {
 			return nil, err
 		}
-		keys[i] = key
 	}
 	return newStandin(keys)
 }

@@ -56,14 +56,9 @@ func (t *Tenant) Claims(aud any) Claims {
 }
 
 // Organization returns the claims of a token that was requested with an Auth0
-// organization, for the change of IDToken and AccessToken. Auth0 writes name in lower
-// case; "" leaves it out, as a tenant does that does not allow names.
-func Organization(id, name string) Claims {
-	if name == "" {
-		return Claims{"org_id": id}
-	}
-	return Claims{"org_id": id, "org_name": name}
-}
+// organization, for the change of IDToken and AccessToken. Auth0 writes org_name in
+// lower case, and leaves it out unless the tenant allows names.
+func Organization(id, name string) Claims { return Claims{"org_id": id, "org_name": name} }
 
 // IDToken returns what the iOS sample sends: aud is the app, and personal data is
 // among the claims. Each change replaces claims; a nil value deletes one.
