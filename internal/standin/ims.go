@@ -1,17 +1,16 @@
 package standin
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 )
-
-// platformScope is the only scope that the client may request.
-const platformScope = "itwin-platform"
 
 // IMS stands in for Bentley's identity service. Its faults and counts are those of
 // POST /connect/token. Methods are safe for concurrent use.
@@ -24,6 +23,7 @@ type IMS struct {
 // grants is what grants depend on, and the tokens granted.
 type grants struct {
 	id, secret   string
+	scope        string // what the client may request, a space list
 	life         time.Duration
 	expiresIn    any // sent instead of the life if expiresInSet; nil: not sent
 	expiresInSet bool
@@ -38,6 +38,7 @@ type issuedToken struct {
 func newIMS(certificate tls.Certificate, key Key) *IMS {
 	m := &IMS{key: key}
 	m.SetClient("service-"+rand.Text(), rand.Text()+"+/==") // base64-like: wrong unless form-encoded
+	m.SetScope("itwin-platform")
 	m.SetLife(time.Hour)
 	honest := http.HandlerFunc(m.serveToken)
 	mux := http.NewServeMux()
@@ -59,6 +60,12 @@ func (m *IMS) ClientSecret() string { return m.grants.get().secret }
 // SetClient changes the one client that gets tokens, from the next grant on.
 func (m *IMS) SetClient(id, secret string) {
 	m.grants.update(func(g *grants) { g.id, g.secret = id, secret })
+}
+
+// SetScope sets the scopes that the client may request, a space list. Others are
+// answered with invalid_scope.
+func (m *IMS) SetScope(scope string) {
+	m.grants.update(func(g *grants) { g.scope = scope })
 }
 
 // SetLife sets how long tokens live, from the next grant on. It undoes SetExpiresIn:
@@ -93,7 +100,8 @@ func (m *IMS) Valid(token string) bool {
 func (m *IMS) serveToken(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store") // RFC 6749 §5.1
 	g := m.grants.get()
-	if code := g.check(r); code != "" {
+	scope, code := g.check(r)
+	if code != "" {
 		status := http.StatusBadRequest
 		if code == "invalid_client" {
 			status = http.StatusUnauthorized
@@ -106,7 +114,7 @@ func (m *IMS) serveToken(w http.ResponseWriter, r *http.Request) {
 		"iss":       m.URL(),
 		"aud":       []string{m.URL() + "/resources", "bentley-api-management"},
 		"client_id": g.id,
-		"scope":     []string{platformScope},
+		"scope":     strings.Fields(scope),
 		"jti":       rand.Text(),
 		"iat":       now.Unix(),
 		"nbf":       now.Unix(),
@@ -123,43 +131,38 @@ func (m *IMS) serveToken(w http.ResponseWriter, r *http.Request) {
 		"access_token": token,
 		"token_type":   "Bearer",
 		"expires_in":   g.expiresIn,
-		"scope":        platformScope,
+		"scope":        scope,
 	}))
 }
 
-// check returns the error code of a refusal (RFC 6749 §5.2), or "".
-func (g *grants) check(r *http.Request) string {
+// check returns the scope to grant, or the error code of a refusal (RFC 6749 §5.2).
+func (g *grants) check(r *http.Request) (scope, code string) {
 	if r.ParseForm() != nil {
-		return "invalid_request"
+		return "", "invalid_request"
 	}
 	form := r.PostForm // not the query: credentials don't belong in a URL (RFC 6749 §2.3.1)
 	id, secret := form.Get("client_id"), form.Get("client_secret")
 	if r.Header.Get("Authorization") != "" {
-		id, secret = basicAuth(r)
+		// Form-decoded (RFC 6749 §2.3.1): a secret with + or % in it fails unencoded.
+		id, secret, _ = r.BasicAuth()
+		id, _ = url.QueryUnescape(id)
+		secret, _ = url.QueryUnescape(secret)
 	}
+	scope = cmp.Or(form.Get("scope"), g.scope)
 	switch {
 	case id != g.id || secret != g.secret:
-		return "invalid_client"
+		return "", "invalid_client"
 	case !form.Has("grant_type"):
-		return "invalid_request"
+		return "", "invalid_request"
 	case form.Get("grant_type") != "client_credentials":
-		return "unsupported_grant_type"
-	case form.Has("scope") && form.Get("scope") != platformScope:
-		return "invalid_scope"
+		return "", "unsupported_grant_type"
 	}
-	return ""
-}
-
-// basicAuth form-decodes both halves (RFC 6749 §2.3.1). A client that sends a secret
-// with + or % in it unencoded is refused, as by IMS.
-func basicAuth(r *http.Request) (id, secret string) {
-	id, secret, _ = r.BasicAuth()
-	id, errID := url.QueryUnescape(id)
-	secret, errSecret := url.QueryUnescape(secret)
-	if errID != nil || errSecret != nil {
-		return "", ""
+	for _, part := range strings.Fields(scope) {
+		if !slices.Contains(strings.Fields(g.scope), part) {
+			return "", "invalid_scope"
+		}
 	}
-	return id, secret
+	return scope, ""
 }
 
 func writeJSON(w http.ResponseWriter, status int, fields Claims) {

@@ -79,6 +79,7 @@ func TestBasicAuthIsFormEncoded(t *testing.T) {
 func TestRefusedGrants(t *testing.T) {
 	s := ForTest(t)
 	s.IMS.SetClient("me", "s3cret")
+	s.IMS.SetScope("itwin-platform other")
 	const typ, grant, form = "application/x-www-form-urlencoded", "grant_type=client_credentials", "&client_id=me&client_secret=s3cret"
 	const basic = "Basic bWU6czNjcmV0" // me:s3cret
 	for _, test := range []struct {
@@ -88,7 +89,7 @@ func TestRefusedGrants(t *testing.T) {
 	}{
 		{"form", typ, "", grant + form, 200, ""},
 		{"basic", typ + "; charset=utf-8", basic, grant, 200, ""},
-		{"scope", typ, basic, grant + "&scope=itwin-platform", 200, ""},
+		{"part of the scope", typ, basic, grant + "&scope=other", 200, ""},
 		{"no type", "", basic, grant, 400, "invalid_request"},
 		{"JSON", "application/json", basic, `{"grant_type":"client_credentials"}`, 400, "invalid_request"},
 		{"no form", typ, basic, "%zz", 400, "invalid_request"},

@@ -12,7 +12,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math/big"
 	"net"
 	"time"
 
@@ -79,7 +78,7 @@ func keySet(hexX5t bool, keys ...Key) []byte {
 			"kty": "RSA",
 			"use": "sig",
 			"n":   base64url(key.Private.N.Bytes()),
-			"e":   base64url(big.NewInt(int64(key.Private.E)).Bytes()),
+			"e":   "AQAB", // 65537, as crypto/rsa generates
 			"kid": key.ID,
 			"x5t": x5t,
 			"x5c": []string{base64.StdEncoding.EncodeToString(key.cert)}, // not base64url (RFC 7517 §4.7)
