@@ -169,7 +169,7 @@ func runDemo(ctx context.Context, p program, args []string) error {
 	s := newService(c, upstream.Transport(d.Roots()), telemetry.NewLog(p.stderr, c.LogFormat, level))
 	ended := make(chan error, 1)
 	go func() { ended <- s.run(ctx, listener, s.routes(d.UserToken)) }()
-	if err := d.Tell(ctx, p.stdout, "http://"+server.Addresses(listener.Addr())[0].HostPort); err != nil && ctx.Err() == nil {
+	if err := d.Run(ctx, p.stdout, "http://"+server.Addresses(listener.Addr())[0].HostPort); err != nil && ctx.Err() == nil {
 		return err
 	}
 	level.Set(c.LogLevel)

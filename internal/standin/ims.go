@@ -1,23 +1,16 @@
 package standin
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
 )
-
-// The values of the real IMS (developer.bentley.com).
-const (
-	defaultScope = "itwin-platform"
-	defaultLife  = time.Hour
-)
-
-// maxIssued limits the memory of a demo that runs for days. No test needs more tokens.
-const maxIssued = 10_000
 
 // IMS stands in for Bentley's identity service. Its faults and counts are those of
 // POST /connect/token. Methods are safe for concurrent use.
@@ -30,11 +23,11 @@ type IMS struct {
 // grants is what grants depend on, and the tokens granted.
 type grants struct {
 	id, secret   string
-	scope        string
+	scope        string // what the client may request, a space list
 	life         time.Duration
 	expiresIn    any // sent instead of the life if expiresInSet; nil: not sent
 	expiresInSet bool
-	issued       []issuedToken // oldest first, at most maxIssued
+	issued       []issuedToken // oldest first
 }
 
 type issuedToken struct {
@@ -44,10 +37,9 @@ type issuedToken struct {
 
 func newIMS(certificate tls.Certificate, key Key) *IMS {
 	m := &IMS{key: key}
-	// base64-like as the real ones: wrong unless form-encoded
-	m.SetClient("service-"+rand.Text(), rand.Text()+"+/==")
-	m.SetScope(defaultScope)
-	m.SetLife(defaultLife)
+	m.SetClient("service-"+rand.Text(), rand.Text()+"+/==") // base64-like: wrong unless form-encoded
+	m.SetScope("itwin-platform")
+	m.SetLife(time.Hour)
 	honest := http.HandlerFunc(m.serveToken)
 	mux := http.NewServeMux()
 	mux.Handle("POST /connect/token", m.endpoint(honest))
@@ -110,7 +102,11 @@ func (m *IMS) serveToken(w http.ResponseWriter, r *http.Request) {
 	g := m.grants.get()
 	scope, code := g.check(r)
 	if code != "" {
-		writeGrantError(w, code)
+		status := http.StatusBadRequest
+		if code == "invalid_client" {
+			status = http.StatusUnauthorized
+		}
+		writeJSON(w, status, Claims{"error": code, "error_description": "the secret on file is " + Canary})
 		return
 	}
 	now := time.Now()
@@ -126,7 +122,7 @@ func (m *IMS) serveToken(w http.ResponseWriter, r *http.Request) {
 	})
 	m.grants.update(func(g *grants) {
 		g.issued = append(g.issued, issuedToken{token, now.Add(g.life)})
-		g.issued = g.issued[max(0, len(g.issued)-maxIssued):]
+		g.issued = g.issued[max(0, len(g.issued)-10_000):] // a demo may run for days
 	})
 	if !g.expiresInSet {
 		g.expiresIn = int64(g.life / time.Second)
@@ -139,14 +135,38 @@ func (m *IMS) serveToken(w http.ResponseWriter, r *http.Request) {
 	}))
 }
 
-// writeJSON answers 500 if v cannot be written as JSON: SetExpiresIn takes anything.
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		http.Error(w, "cannot write the answer as JSON "+Canary, http.StatusInternalServerError)
-		return
+// check returns the scope to grant, or the error code of a refusal (RFC 6749 §5.2).
+func (g *grants) check(r *http.Request) (scope, code string) {
+	if r.ParseForm() != nil {
+		return "", "invalid_request"
 	}
+	form := r.PostForm // not the query: credentials don't belong in a URL (RFC 6749 §2.3.1)
+	id, secret := form.Get("client_id"), form.Get("client_secret")
+	if r.Header.Get("Authorization") != "" {
+		// Form-decoded (RFC 6749 §2.3.1): a secret with + or % in it fails unencoded.
+		id, secret, _ = r.BasicAuth()
+		id, _ = url.QueryUnescape(id)
+		secret, _ = url.QueryUnescape(secret)
+	}
+	scope = cmp.Or(form.Get("scope"), g.scope)
+	switch {
+	case id != g.id || secret != g.secret:
+		return "", "invalid_client"
+	case !form.Has("grant_type"):
+		return "", "invalid_request"
+	case form.Get("grant_type") != "client_credentials":
+		return "", "unsupported_grant_type"
+	}
+	for _, part := range strings.Fields(scope) {
+		if !slices.Contains(strings.Fields(g.scope), part) {
+			return "", "invalid_scope"
+		}
+	}
+	return scope, ""
+}
+
+func writeJSON(w http.ResponseWriter, status int, fields Claims) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
-	w.Write(body)
+	json.NewEncoder(w).Encode(fields)
 }

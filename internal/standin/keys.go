@@ -1,21 +1,22 @@
 package standin
 
 import (
+	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"maps"
-	"math/big"
-	"strings"
+	"net"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 )
-
-// keyBits is the size of Auth0's keys, and the least that RFC 7518 §3.3 allows for RS256.
-const keyBits = 2048
 
 // Claims are a token's claims, or the fields of its header.
 type Claims = map[string]any
@@ -27,17 +28,40 @@ type Key struct {
 	cert    []byte // DER, self-signed, for x5c
 }
 
-// newKey makes a key and a self-signed certificate for it.
-func newKey(name string) (Key, error) {
-	private, err := rsa.GenerateKey(rand.Reader, keyBits)
+// newKey makes a key of the size of Auth0's keys, which is also the least that RFC 7518
+// §3.3 allows for RS256. It takes some 100 ms.
+func newKey() (Key, error) {
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return Key{}, err
 	}
-	cert, err := selfSigned(name, private)
+	cert, err := selfSigned(private)
 	if err != nil {
 		return Key{}, err
 	}
-	return Key{ID: rand.Text(), Private: private, cert: cert.Leaf.Raw}, nil
+	return Key{rand.Text(), private, cert.Leaf.Raw}, nil
+}
+
+// selfSigned makes a certificate for the key and the hosts, and for loopback.
+func selfSigned(key crypto.Signer, hosts ...string) (tls.Certificate, error) {
+	now := time.Now()
+	template := &x509.Certificate{
+		Subject:               pkix.Name{CommonName: "Stand-in, not for production"},
+		NotBefore:             now.Add(-time.Hour),           // clocks of clients differ
+		NotAfter:              now.Add(365 * 24 * time.Hour), // the private key is only in memory
+		IsCA:                  true,                          // so that it can be its own root
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames:              hosts,
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	leaf, err := x509.ParseCertificate(der)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, err
 }
 
 // keySet is the JWKS of the keys, with the fields that Auth0 publishes. With hexX5t
@@ -48,13 +72,13 @@ func keySet(hexX5t bool, keys ...Key) []byte {
 		thumbprint := sha1.Sum(key.cert) // RFC 7517 §4.8 requires SHA-1
 		x5t := base64url(thumbprint[:])
 		if hexX5t {
-			x5t = base64url([]byte(strings.ToUpper(hex.EncodeToString(thumbprint[:]))))
+			x5t = base64url(fmt.Appendf(nil, "%X", thumbprint))
 		}
 		set = append(set, Claims{
 			"kty": "RSA",
 			"use": "sig",
 			"n":   base64url(key.Private.N.Bytes()),
-			"e":   base64url(big.NewInt(int64(key.Private.E)).Bytes()),
+			"e":   "AQAB", // 65537, as crypto/rsa generates
 			"kid": key.ID,
 			"x5t": x5t,
 			"x5c": []string{base64.StdEncoding.EncodeToString(key.cert)}, // not base64url (RFC 7517 §4.7)

@@ -13,7 +13,6 @@ type TB interface {
 	Helper()
 	Cleanup(func())
 	Fatal(...any)
-	Fatalf(string, ...any)
 }
 
 // shared makes the keys that all tests of a process use: RSA keys take long to make.
@@ -84,7 +83,7 @@ func (l *Log) Await(t TB, pattern string) string {
 		select {
 		case <-written:
 		case <-timeout:
-			t.Fatalf("no match of %s in:\n%s", pattern, text)
+			t.Fatal("no match of " + pattern + " in:\n" + text)
 		}
 	}
 }

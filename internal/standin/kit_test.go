@@ -1,15 +1,15 @@
 package standin
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -71,30 +71,28 @@ func (a answer) token() string {
 }
 
 func fetchKeys(ctx context.Context, client *http.Client, s *Standin) answer {
-	req, err := http.NewRequestWithContext(ctx, "GET", s.Tenant.Issuer()+".well-known/jwks.json", nil)
-	if err != nil {
-		return answer{err: err}
-	}
-	return do(client, req)
+	return do(client, must(http.NewRequestWithContext(ctx, "GET", s.Tenant.Issuer()+".well-known/jwks.json", nil)))
 }
 
 // requestGrant sends what the token server does: HTTP Basic, both halves form-encoded.
 func requestGrant(ctx context.Context, client *http.Client, s *Standin) answer {
-	req, err := grantRequest(ctx, s, "grant_type=client_credentials&scope=itwin-platform")
-	if err != nil {
-		return answer{err: err}
-	}
+	req := grantRequest(s, "grant_type=client_credentials&scope=itwin-platform").WithContext(ctx)
 	req.SetBasicAuth(url.QueryEscape(s.IMS.ClientID()), url.QueryEscape(s.IMS.ClientSecret()))
 	return do(client, req)
 }
 
 // grantRequest has no credentials but the form's.
-func grantRequest(ctx context.Context, s *Standin, form string) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, "POST", s.IMS.URL()+"/connect/token", strings.NewReader(form))
-	if err == nil {
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+func grantRequest(s *Standin, form string) *http.Request {
+	req := must(http.NewRequest("POST", s.IMS.URL()+"/connect/token", strings.NewReader(form)))
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return req
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
 	}
-	return req, err
+	return v
 }
 
 // wantHonest fails unless both servers answer honestly.
@@ -108,25 +106,32 @@ func wantHonest(t *testing.T, s *Standin, client *http.Client) {
 	}
 }
 
-// wantEnded waits until no goroutine has any of the frames in its stack.
-func wantEnded(t *testing.T, frames ...string) {
+// await waits until the condition holds.
+func await(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	running := func(stacks []byte) bool {
-		for _, frame := range frames {
-			if bytes.Contains(stacks, []byte(frame)) {
-				return true
-			}
-		}
-		return false
-	}
-	stacks := make([]byte, 1<<20)
-	for deadline := time.Now().Add(5 * time.Second); ; runtime.Gosched() {
-		now := stacks[:runtime.Stack(stacks, true)]
-		if !running(now) {
-			return
-		}
+	for deadline := time.Now().Add(10 * time.Second); !condition(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("a goroutine of %q still runs:\n%s", frames, now)
+			t.Fatalf("waited 10 s for: %s", what)
 		}
 	}
+}
+
+func TestLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := new(Log)
+		var writers sync.WaitGroup
+		for i := range 10 {
+			writers.Go(func() {
+				time.Sleep(time.Duration(i) * time.Second)
+				fmt.Fprintf(log, "line %d of it\n", i)
+			})
+		}
+		if group, match := log.Await(t, `line (\d) of`), log.Await(t, `line 8`); group != "0" || match != "line 8" {
+			t.Errorf("got %q and %q, want 0 and line 8", group, match)
+		}
+		writers.Wait()
+		if n := strings.Count(log.String(), "\n"); n != 10 {
+			t.Errorf("%d lines, want 10", n)
+		}
+	})
 }

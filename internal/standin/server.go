@@ -1,6 +1,7 @@
 package standin
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -13,10 +14,11 @@ import (
 )
 
 const (
-	// restartTimeout is how long Restart waits for its port to be free again.
-	restartTimeout = 2 * time.Second
-	// readHeaderTimeout closes connections that send no request.
-	readHeaderTimeout = 10 * time.Second
+	// maxBody is the limit of a request's body. A grant takes less than 1 KiB.
+	maxBody = 64 << 10
+	// elsewhere is a path that serves honest answers, uncounted. Redirect(elsewhere)
+	// shows a client that follows redirects: it gets a good answer.
+	elsewhere = "/elsewhere"
 )
 
 // Server is what the tenant and the IMS have in common: the address, the counts and
@@ -97,7 +99,7 @@ func (s *Server) Restart() error {
 		return nil
 	}
 	err := s.listen(st.addr)
-	for deadline := time.Now().Add(restartTimeout); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(2 * time.Second); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline); {
 		time.Sleep(20 * time.Millisecond)
 		err = s.listen(st.addr)
 	}
@@ -118,12 +120,11 @@ func (s *Server) listen(addr string) error {
 
 func (s *Server) newHTTPServer() *http.Server {
 	server := &http.Server{
-		Handler:           s.handler,
-		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{s.certificate}},
-		Protocols:         new(http.Protocols),
-		ReadHeaderTimeout: readHeaderTimeout,
-		ConnState:         s.track,
-		ErrorLog:          log.New(io.Discard, "", 0), // faults make net/http log errors
+		Handler:   s.handler,
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{s.certificate}},
+		Protocols: new(http.Protocols),
+		ConnState: s.track,
+		ErrorLog:  log.New(io.Discard, "", 0), // faults make net/http log errors
 	}
 	server.Protocols.SetHTTP1(true)
 	server.SetKeepAlivesEnabled(false)
@@ -150,6 +151,35 @@ func (s *Server) track(conn net.Conn, state http.ConnState) {
 			s.sockets.Done()
 		}
 	}
+}
+
+// endpoint counts the requests to a handler and applies the fault to them.
+func (s *Server) endpoint(honest http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var fault Fault
+		s.state.update(func(st *serverState) {
+			st.requests++
+			st.inFlight++
+			st.most = max(st.most, st.inFlight)
+			fault = st.fault
+		})
+		// The end of the answer is sent after this handler has returned, so a client
+		// that has read it all and sends another request finds this one counted out.
+		defer s.state.update(func(st *serverState) { st.inFlight-- })
+
+		// net/http cancels the context of a closed connection only after the body was read.
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err != nil {
+			http.Error(w, "the body is too long or incomplete "+Canary, http.StatusRequestEntityTooLarge)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		handler := honest
+		if fault != nil {
+			handler = fault(honest)
+		}
+		handler.ServeHTTP(w, r)
+	})
 }
 
 // locked is a value for concurrent use.

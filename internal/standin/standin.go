@@ -23,7 +23,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"sync"
 )
 
 // The hosts of both servers in Transport, and until Start. RFC 6761 §6.2 keeps .test
@@ -48,14 +47,11 @@ type Standin struct {
 // An error means that the system has no randomness.
 func New() (*Standin, error) {
 	var keys [3]Key
-	var errs [3]error
-	var wg sync.WaitGroup // an RSA key takes some 100 ms
-	for i, name := range []string{tenantName, tenantName, imsName} {
-		wg.Go(func() { keys[i], errs[i] = newKey(name) })
-	}
-	wg.Wait()
-	if err := errors.Join(errs[:]...); err != nil {
-		return nil, err
+	for i := range keys {
+		var err error
+		if keys[i], err = newKey(); err != nil {
+			return nil, err
+		}
 	}
 	return newStandin(keys)
 }
@@ -71,7 +67,7 @@ func newStandin(keys [3]Key) (*Standin, error) {
 	if err != nil {
 		return nil, err
 	}
-	certificate, err := selfSigned("Stand-in, not for production", key, tenantName, imsName, "localhost")
+	certificate, err := selfSigned(key, tenantName, imsName, "localhost")
 	if err != nil {
 		return nil, err
 	}

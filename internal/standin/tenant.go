@@ -5,20 +5,12 @@ import (
 	"crypto/tls"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 )
 
-// Auth0's defaults.
-const (
-	idTokenLife     = 10 * time.Hour
-	accessTokenLife = 24 * time.Hour
-)
-
-// subject and appID identify the user and the app.
-const (
-	subject = "auth0|65a1f0c2d3e4b5a697887766"
-	appID   = "J7qXk2vTn0WmR4yLs8BcZp1DhG5eUaFi"
-)
+// appID identifies the app that the user signed in with.
+const appID = "J7qXk2vTn0WmR4yLs8BcZp1DhG5eUaFi"
 
 // Tenant is the stand-in Auth0 tenant, with one user, Jane Doe. Its faults and counts
 // are those of GET /.well-known/jwks.json. Methods are safe for concurrent use.
@@ -54,32 +46,27 @@ func (t *Tenant) Claims(aud any) Claims {
 	now := time.Now()
 	return Claims{
 		"iss":   t.Issuer(),
-		"sub":   subject,
+		"sub":   "auth0|65a1f0c2d3e4b5a697887766",
 		"aud":   aud,
 		"iat":   now.Unix(),
-		"exp":   now.Add(accessTokenLife).Unix(),
+		"exp":   now.Add(24 * time.Hour).Unix(), // Auth0's default
 		"azp":   appID,
 		"scope": "openid profile email",
 	}
 }
 
 // Organization returns the claims of a token that was requested with an Auth0
-// organization, for the change of IDToken and AccessToken. Auth0 writes name in lower
-// case; "" leaves it out, as a tenant does that does not allow names.
-func Organization(id, name string) Claims {
-	if name == "" {
-		return Claims{"org_id": id}
-	}
-	return Claims{"org_id": id, "org_name": name}
-}
+// organization, for the change of IDToken and AccessToken. Auth0 writes org_name in
+// lower case, and leaves it out unless the tenant allows names.
+func Organization(id, name string) Claims { return Claims{"org_id": id, "org_name": name} }
 
 // IDToken returns what the iOS sample sends: aud is the app, and personal data is
 // among the claims. Each change replaces claims; a nil value deletes one.
 func (t *Tenant) IDToken(clientID string, change ...Claims) string {
 	personal := Claims{
 		"name":  "Jane Doe",
-		"email": "jane.doe@example.com", // must never appear in the log
-		"exp":   time.Now().Add(idTokenLife).Unix(),
+		"email": "jane.doe@example.com",                // must never appear in the log
+		"exp":   time.Now().Add(10 * time.Hour).Unix(), // Auth0's default
 		"nonce": rand.Text(),
 		"azp":   nil,
 		"scope": nil,
@@ -103,11 +90,9 @@ func (t *Tenant) ATJWT(audience string) string {
 // OpaqueToken returns the access token that Auth0 gives to an app that requested no
 // audience: an encrypted token (RFC 7516 §7.1) that only Auth0 can read.
 func (t *Tenant) OpaqueToken() string {
-	secret := make([]byte, 12+180+16) // IV, ciphertext, tag of A256GCM
-	rand.Read(secret)
 	header := `{"alg":"dir","enc":"A256GCM","iss":"` + t.Issuer() + `"}`
-	return base64url([]byte(header)) + ".." + // dir: no encrypted key between the dots
-		base64url(secret[:12]) + "." + base64url(secret[12:192]) + "." + base64url(secret[192:])
+	// dir: no encrypted key between the dots. Then the IV, the ciphertext, the tag.
+	return base64url([]byte(header)) + ".." + rand.Text() + "." + strings.Repeat(rand.Text(), 9) + "." + rand.Text()
 }
 
 // Sign is SignWith the current key.
@@ -132,7 +117,7 @@ func (t *Tenant) NextKey() Key { return t.keys.get().next }
 // Rotate makes the next key the current one. The former one stays published. It makes
 // a new RSA key, which takes some 100 ms.
 func (t *Tenant) Rotate() {
-	key, err := newKey(tenantName)
+	key, err := newKey()
 	if err != nil {
 		panic(err) // not enough randomness, for which crypto/rand ends the process itself
 	}
