@@ -63,7 +63,7 @@ func (r *runner[T]) plan(s *state[T], renew, ended time.Time) {
 	s.newerAllowed = later(s.newerAllowed, s.earliest)
 	switch {
 	case s.paused:
-		s.planned = s.earliest.Add(rand.N(pauseJitter))
+		s.planned, s.newerAllowed = s.earliest.Add(rand.N(pauseJitter)), s.earliest
 	default:
 		longest := maxBackoff
 		if !s.usable() {
