@@ -194,7 +194,7 @@ func TestRetryAfterValues(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 700_000_000, time.UTC)
 	for value, want := range map[string]time.Duration{
 		"1": time.Second, "0": 0, "300": maxPause, "301": maxPause, "99999999999999999999": maxPause, "007": 7 * time.Second,
-		"": 0, "-1": 0, "+1": 0, "1.5": 0, "1e3": 0, "0x10": 0, "1_0": 0, "12s": 0, "soon": 0, "٣": 0,
+		"": 0, "-1": 0, "+1": 0, "1.5": 0, "1e3": 0, "0x10": 0, "1_0": 0, "12s": 0, "soon": 0, "٣": 0, "20000000000000000000A": 0,
 		"Fri, 02 Jan 2026 03:04:17 GMT":   11300 * time.Millisecond,
 		"Friday, 02-Jan-26 03:04:17 GMT":  11300 * time.Millisecond,
 		"Fri Jan  2 03:04:17 2026":        11300 * time.Millisecond,
