@@ -22,7 +22,7 @@ const Audience = "http://tokenserver.sample.bentley.com"
 
 // own are the settings that are the demo's; the others a user may still make.
 var own = []string{
-	"CLIENT_ID", "CLIENT_SECRET", "CLIENT_SECRET_FILE", "AUTH0_DOMAIN", "AUTH0_AUDIENCE", "AUTH0_REQUIRED_SCOPE",
+	"CLIENT_ID", "CLIENT_SECRET", "CLIENT_SECRET_FILE", "AUTH0_DOMAIN", "AUTH0_AUDIENCE", "AUTH0_REQUIRED_SCOPE", "AUTH0_ORGANIZATION",
 	"AUTHORITY", "SCOPE", "TLS_CERT_FILE", "TLS_KEY_FILE",
 }
 

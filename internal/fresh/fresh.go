@@ -144,6 +144,9 @@ func New[T comparable](config Config[T]) *Value[T] {
 // Had reports whether there has been a value, usable or not.
 func (v *Value[T]) Had() bool { return !v.Begun().IsZero() }
 
+// Usable reports whether Get has a value now, and so will not wait.
+func (v *Value[T]) Usable() bool { return v.state.Load().usable() }
+
 // Last returns the last value, even one too old to serve, and whether there is
 // one. It is for metrics, not for serving.
 func (v *Value[T]) Last() (T, bool) {

@@ -10,6 +10,8 @@ import (
 	"math/big"
 	"strings"
 	"testing"
+
+	"itwin-token-server/internal/standin"
 )
 
 // verifies reports whether one of the keys made the token's signature.
@@ -42,7 +44,7 @@ func holds(body []byte, n *big.Int) bool {
 
 // A set that was parsed verifies only what it should, and keyfunc refuses none.
 func FuzzParse(f *testing.F) {
-	s := newStandin(f)
+	s := standin.ForTest(f)
 	for _, test := range oddities {
 		f.Add(setOf(f, published(f, s, test.change)))
 	}

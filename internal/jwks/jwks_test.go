@@ -10,7 +10,6 @@ import (
 	"math/big"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -20,22 +19,6 @@ import (
 	"itwin-token-server/internal/standin"
 	"itwin-token-server/internal/upstream"
 )
-
-var world = sync.OnceValues(standin.New)
-
-func newStandin(t testing.TB) *standin.Standin {
-	t.Helper()
-	base, err := world()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := base.Fresh()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	return s
-}
 
 type members = map[string]any
 
@@ -92,7 +75,7 @@ func parse(t testing.TB, body []byte) (keyfunc.Keyfunc, map[string]*rsa.PublicKe
 }
 
 func TestParseTakesWhatTheTenantPublishes(t *testing.T) {
-	s := newStandin(t)
+	s := standin.ForTest(t)
 	for _, hex := range []bool{false, true} {
 		s.Tenant.HexX5t(hex)
 		set, keys := parse(t, s.Tenant.JWKS())
@@ -180,7 +163,7 @@ var oddities = []struct {
 }
 
 func TestParseOddKeys(t *testing.T) {
-	s := newStandin(t)
+	s := standin.ForTest(t)
 	neighbour := s.Tenant.NextKey()
 	body := func(odd members) []byte {
 		return setOf(t, odd, published(t, s, members{"kid": neighbour.ID, "n": base64url(neighbour.Private.N.Bytes())}))
@@ -205,7 +188,7 @@ func TestParseOddKeys(t *testing.T) {
 }
 
 func TestParseOfTwoKeysWithOneKid(t *testing.T) {
-	s := newStandin(t)
+	s := standin.ForTest(t)
 	good, bad, other := published(t, s, nil), published(t, s, members{"use": "enc"}), published(t, s, members{"n": modulus(2048)})
 	for _, set := range [][]byte{setOf(t, good, bad), setOf(t, bad, good), setOf(t, good, good), setOf(t, good, other)} {
 		if _, keys := parse(t, set); len(keys) != 1 || !keys[s.Tenant.Key().ID].Equal(&s.Tenant.Key().Private.PublicKey) {
@@ -215,7 +198,7 @@ func TestParseOfTwoKeysWithOneKid(t *testing.T) {
 }
 
 func TestParseTakesNothingFromNonsense(t *testing.T) {
-	s := newStandin(t)
+	s := standin.ForTest(t)
 	one, err := json.Marshal(published(t, s, nil))
 	if err != nil {
 		t.Fatal(err)
@@ -233,7 +216,7 @@ func TestParseTakesNothingFromNonsense(t *testing.T) {
 
 // More than fit into the 1 MiB that is read: about 2,400.
 func TestParseOfThreeThousandKeys(t *testing.T) {
-	s := newStandin(t)
+	s := standin.ForTest(t)
 	one, err := json.Marshal(published(t, s, members{"kid": "kid", "x5c": nil}))
 	if err != nil {
 		t.Fatal(err)
@@ -249,7 +232,7 @@ func TestParseOfThreeThousandKeys(t *testing.T) {
 }
 
 func TestFetch(t *testing.T) {
-	s := newStandin(t)
+	s := standin.ForTest(t)
 	domain := s.Tenant.Domain()
 	synctest.Test(t, func(t *testing.T) {
 		keys, err := Fetch(t.Context(), s.Transport(), domain)

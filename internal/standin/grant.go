@@ -1,123 +1,62 @@
 package standin
 
 import (
-	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 )
 
-// refusal is an error answer of the token endpoint (RFC 6749 §5.2).
-type refusal struct {
-	status int
-	code   string
-	why    string
-	basic  bool // the client tried HTTP Basic, so it is told to
-}
-
-func invalid(code, why string) *refusal {
-	return &refusal{status: http.StatusBadRequest, code: code, why: why}
-}
-
-func invalidClient(basic bool) *refusal {
-	return &refusal{http.StatusUnauthorized, "invalid_client", "client authentication failed", basic}
-}
-
-func (f *refusal) write(w http.ResponseWriter) {
-	if f.basic {
-		w.Header().Set("WWW-Authenticate", `Basic realm="stand-in IMS"`)
+// check returns the scope to grant, or the error code of a refusal (RFC 6749 §5.2).
+func (g *grants) check(r *http.Request) (scope, code string) {
+	if r.ParseForm() != nil {
+		return "", "invalid_request"
 	}
-	writeJSON(w, f.status, map[string]string{
-		"error":             f.code,
-		"error_description": f.why + "; the secret on file is " + Canary,
-	})
-}
-
-// examine says which scope the request is to be granted, or why none.
-func (m *IMS) examine(r *http.Request) (string, *refusal) {
-	form, refused := readForm(r)
-	if refused != nil {
-		return "", refused
+	form := r.PostForm // not the query: credentials don't belong in a URL (RFC 6749 §2.3.1)
+	id, secret := form.Get("client_id"), form.Get("client_secret")
+	if r.Header.Get("Authorization") != "" {
+		id, secret = basicAuth(r)
 	}
-	if refused := m.authenticate(r, form); refused != nil {
-		return "", refused
+	if id != g.id || secret != g.secret {
+		return "", "invalid_client"
 	}
 	switch form.Get("grant_type") {
 	case "client_credentials":
 	case "":
-		return "", invalid("invalid_request", "grant_type is missing")
+		return "", "invalid_request"
 	default:
-		return "", invalid("unsupported_grant_type", "only client_credentials is supported")
+		return "", "unsupported_grant_type"
 	}
-	return m.grantScope(form.Get("scope"))
-}
-
-// readForm reads the body only: credentials don't belong in a URL (RFC 6749 §2.3.1).
-func readForm(r *http.Request) (url.Values, *refusal) {
-	const want = "application/x-www-form-urlencoded"
-	if got, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || got != want {
-		return nil, invalid("invalid_request", "the content type must be "+want)
+	scope = form.Get("scope")
+	if scope == "" {
+		return g.scope, ""
 	}
-	body, err := io.ReadAll(r.Body) // bounded by endpoint
-	if err != nil {
-		return nil, invalid("invalid_request", "the body cannot be read")
-	}
-	form, err := url.ParseQuery(string(body))
-	if err != nil {
-		return nil, invalid("invalid_request", "the body is not a form")
-	}
-	for _, values := range form {
-		if len(values) > 1 { // RFC 6749 §3.2
-			return nil, invalid("invalid_request", "a parameter is given twice")
+	for _, part := range strings.Fields(scope) {
+		if !slices.Contains(strings.Fields(g.scope), part) {
+			return "", "invalid_scope"
 		}
 	}
-	return form, nil
+	return scope, ""
 }
 
-// authenticate takes the client's credentials by Basic or in the form, not both
-// (RFC 6749 §2.3).
-func (m *IMS) authenticate(r *http.Request, form url.Values) *refusal {
-	id, secret := form.Get("client_id"), form.Get("client_secret")
-	headers := r.Header.Values("Authorization")
-	if len(headers) > 0 {
-		basicID, basicSecret, ok := basicCredentials(r)
-		if !ok || len(headers) > 1 {
-			return invalidClient(true)
-		}
-		if form.Has("client_secret") || form.Has("client_id") && id != basicID {
-			return invalid("invalid_request", "more than one way of client authentication")
-		}
-		id, secret = basicID, basicSecret
-	}
-	if id != m.ClientID() || secret != m.ClientSecret() {
-		return invalidClient(len(headers) > 0)
-	}
-	return nil
-}
-
-// basicCredentials form-decodes both halves (RFC 6749 §2.3.1): a client that sent
-// a secret with + or % as it stands is refused, as IMS would.
-func basicCredentials(r *http.Request) (id, secret string, ok bool) {
-	id, secret, ok = r.BasicAuth()
+// basicAuth form-decodes both halves (RFC 6749 §2.3.1). A client that sends a secret
+// with + or % in it unencoded is refused, as by IMS.
+func basicAuth(r *http.Request) (id, secret string) {
+	id, secret, _ = r.BasicAuth()
 	id, errID := url.QueryUnescape(id)
 	secret, errSecret := url.QueryUnescape(secret)
-	return id, secret, ok && errID == nil && errSecret == nil
+	if errID != nil || errSecret != nil {
+		return "", ""
+	}
+	return id, secret
 }
 
-// grantScope allows any part of the client's scope; nothing asked for means all of it.
-func (m *IMS) grantScope(asked string) (string, *refusal) {
-	m.grantMu.Lock()
-	allowed := m.scope
-	m.grantMu.Unlock()
-	if asked == "" {
-		return allowed, nil
+// writeGrantError sends an error answer (RFC 6749 §5.2).
+func writeGrantError(w http.ResponseWriter, code string) {
+	status := http.StatusBadRequest
+	if code == "invalid_client" {
+		status = http.StatusUnauthorized
+		w.Header().Set("WWW-Authenticate", `Basic realm="stand-in IMS"`)
 	}
-	for _, scope := range strings.Fields(asked) {
-		if !slices.Contains(strings.Fields(allowed), scope) {
-			return "", invalid("invalid_scope", "the client may not ask for this scope")
-		}
-	}
-	return asked, nil
+	writeJSON(w, status, Claims{"error": code, "error_description": "the secret on file is " + Canary})
 }

@@ -4,42 +4,16 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
-
-// first is where every test's Standin has its keys from. It is never used itself.
-var first = sync.OnceValues(New)
-
-func newStandin(t *testing.T) *Standin {
-	t.Helper()
-	base, err := first()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := base.Fresh()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	return s
-}
-
-func started(t *testing.T) *Standin {
-	t.Helper()
-	s := newStandin(t)
-	if err := s.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
 
 // overSockets is a client that trusts s, and follows no redirect.
 func overSockets(t *testing.T, s *Standin) *http.Client {
@@ -57,80 +31,102 @@ func dontFollow(*http.Request, []*http.Request) error { return http.ErrUseLastRe
 // bothWays runs test over sockets, and in process in a synctest bubble.
 func bothWays(t *testing.T, test func(t *testing.T, s *Standin, client *http.Client)) {
 	t.Run("sockets", func(t *testing.T) {
-		s := started(t)
+		s := StartForTest(t)
 		test(t, s, overSockets(t, s))
 	})
 	t.Run("in process", func(t *testing.T) {
-		s := newStandin(t)
+		s := ForTest(t)
 		synctest.Test(t, func(t *testing.T) { test(t, s, inProcess(s)) })
 	})
 }
 
-// seen is what a client got of one answer.
-type seen struct {
+// answer is what a client got. The error is the request's, or of reading the body.
+type answer struct {
 	status int
 	header http.Header
 	body   string
-	err    error // of the request, or of reading the body
+	err    error
 }
 
-func do(client *http.Client, req *http.Request) seen {
+func do(client *http.Client, req *http.Request) answer {
 	resp, err := client.Do(req)
 	if err != nil {
-		return seen{err: err}
+		return answer{err: err}
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	return seen{resp.StatusCode, resp.Header, string(body), err}
+	return answer{resp.StatusCode, resp.Header, string(body), err}
 }
 
-func fetchKeys(ctx context.Context, client *http.Client, s *Standin) seen {
+// token is the access token of a successful answer, or "".
+func (a answer) token() string {
+	var fields struct {
+		Token string `json:"access_token"`
+		Type  string `json:"token_type"`
+	}
+	if a.err != nil || a.status != http.StatusOK || json.Unmarshal([]byte(a.body), &fields) != nil || fields.Type != "Bearer" {
+		return ""
+	}
+	return fields.Token
+}
+
+func fetchKeys(ctx context.Context, client *http.Client, s *Standin) answer {
 	req, err := http.NewRequestWithContext(ctx, "GET", s.Tenant.Issuer()+".well-known/jwks.json", nil)
 	if err != nil {
-		return seen{err: err}
+		return answer{err: err}
 	}
 	return do(client, req)
 }
 
-// askGrant asks as the token server does: HTTP Basic, both halves form-encoded.
-func askGrant(ctx context.Context, client *http.Client, s *Standin) seen {
-	form := url.Values{"grant_type": {"client_credentials"}, "scope": {"itwin-platform"}}
-	req, err := grantRequest(ctx, s, form)
+// requestGrant sends what the token server does: HTTP Basic, both halves form-encoded.
+func requestGrant(ctx context.Context, client *http.Client, s *Standin) answer {
+	req, err := grantRequest(ctx, s, "grant_type=client_credentials&scope=itwin-platform")
 	if err != nil {
-		return seen{err: err}
+		return answer{err: err}
 	}
 	req.SetBasicAuth(url.QueryEscape(s.IMS.ClientID()), url.QueryEscape(s.IMS.ClientSecret()))
 	return do(client, req)
 }
 
-// grantRequest carries no credentials but the form's.
-func grantRequest(ctx context.Context, s *Standin, form url.Values) (*http.Request, error) {
-	body := strings.NewReader(form.Encode())
-	req, err := http.NewRequestWithContext(ctx, "POST", s.IMS.URL()+"/connect/token", body)
+// grantRequest has no credentials but the form's.
+func grantRequest(ctx context.Context, s *Standin, form string) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, "POST", s.IMS.URL()+"/connect/token", strings.NewReader(form))
 	if err == nil {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	return req, err
 }
 
-// eventuallyGone waits until no goroutine has any of the frames in its stack.
-// Goroutines end a moment after they say so.
-func eventuallyGone(t *testing.T, frames ...string) {
+// wantHonest fails unless both servers answer honestly.
+func wantHonest(t *testing.T, s *Standin, client *http.Client) {
 	t.Helper()
+	if got := fetchKeys(t.Context(), client, s); got.err != nil || got.status != 200 || got.body != string(s.Tenant.JWKS()) {
+		t.Errorf("keys: got %+v, want the JWKS", got)
+	}
+	if got := requestGrant(t.Context(), client, s); !s.IMS.Valid(got.token()) {
+		t.Errorf("grant: got %+v, want a valid token", got)
+	}
+}
+
+// wantEnded waits until no goroutine has any of the frames in its stack.
+func wantEnded(t *testing.T, frames ...string) {
+	t.Helper()
+	running := func(stacks []byte) bool {
+		for _, frame := range frames {
+			if bytes.Contains(stacks, []byte(frame)) {
+				return true
+			}
+		}
+		return false
+	}
 	stacks := make([]byte, 1<<20)
 	for deadline := time.Now().Add(5 * time.Second); ; runtime.Gosched() {
 		now := stacks[:runtime.Stack(stacks, true)]
-		left := ""
-		for _, frame := range frames {
-			if bytes.Contains(now, []byte(frame)) {
-				left = frame
-			}
-		}
-		if left == "" {
+		if !running(now) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("a goroutine is left in %s:\n%s", left, now)
+			t.Fatalf("a goroutine of %q still runs:\n%s", frames, now)
 		}
 	}
 }
