@@ -225,9 +225,6 @@ func (s *state[T]) decide() (T, error) {
 	if s.err == nil && s.usable() {
 		return s.value, nil
 	}
-	if s.paused {
-		return *new(T), s.failure(s.earliest)
-	}
 	return *new(T), s.failure(earlier(s.planned, s.newerAllowed))
 }
 

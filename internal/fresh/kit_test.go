@@ -84,22 +84,22 @@ func start(t *testing.T, r *remote, maxBackoff time.Duration) *Value[int] {
 	return v
 }
 
-// get reads v with a deadline of 10 s; took is how long that took.
+// get reads v with a deadline of 10 s.
 func get(v *Value[int]) (n int, took time.Duration, err error) {
-	begun := time.Now()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	n, err = v.Get(ctx)
-	return n, time.Since(begun), err
+	return timed(10*time.Second, v.Get)
 }
 
-// newer asks for a newer value than the last with a deadline of 3 s.
+// newer asks v for a newer value than the last with a deadline of 3 s.
 func newer(v *Value[int]) (n int, took time.Duration, err error) {
-	begun := time.Now()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-	defer cancel()
 	last, _ := v.Last()
-	n, err = v.Newer(ctx, last)
+	return timed(3*time.Second, func(ctx context.Context) (int, error) { return v.Newer(ctx, last) })
+}
+
+func timed(timeout time.Duration, read func(context.Context) (int, error)) (n int, took time.Duration, err error) {
+	begun := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	n, err = read(ctx)
 	return n, time.Since(begun), err
 }
 

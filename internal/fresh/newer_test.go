@@ -38,13 +38,42 @@ func TestNewer(t *testing.T) {
 		// request above is remembered until then.
 		time.Sleep(24 * time.Second)
 		wantFetches(t, r, 6)
-		time.Sleep(3 * time.Second)
-		wantFetches(t, r, 7)
-
+		time.Sleep(1500 * time.Millisecond)
+		if got, took, err := newer(v); got != 7 || took != 500*time.Millisecond || err != nil {
+			t.Errorf("newer during a fetch = %d after %v, %v; want 7 after 0.5s", got, took, err)
+		}
 		if n, err := v.Newer(t.Context(), 0); n != 7 || err != nil {
 			t.Errorf("newer than an old value = %d, %v; want the last one", n, err)
 		}
 		wantFetches(t, r, 7)
+	})
+}
+
+func TestNewerSharesTheFetchInProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &remote{term: Term{Renew: 10 * time.Second, Until: time.Hour}}
+		v := start(t, r, 0)
+		get(v)
+		for range 6 {
+			newer(v)
+		}
+		r.set(2*time.Second, nil)
+		time.Sleep(10500 * time.Millisecond) // the renewal began after 9 to 10 s
+		if n, took, err := newer(v); n != 7 || took > 1500*time.Millisecond || err != nil {
+			t.Errorf("newer over the limit = %d after %v, %v; want the renewal's 7 within 1.5s", n, took, err)
+		}
+	})
+}
+
+func TestRequestsOlderThanTheValueAreIgnored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &remote{term: daily, takes: 2 * time.Second}
+		v := start(t, r, 0)
+		time.Sleep(time.Second)
+		v.needed <- struct{}{}
+		v.newer <- v.state.Load().next
+		time.Sleep(time.Minute)
+		wantFetches(t, r, 1)
 	})
 }
 
@@ -175,8 +204,8 @@ func TestNothingIsFetchedDuringAPause(t *testing.T) {
 					time.Sleep(10 * time.Millisecond)
 				}
 				time.Sleep(time.Until(end) + 2*time.Second)
-				if after := r.fetches(); len(after) != n+1 || after[n].Before(end) {
-					t.Fatalf("%d fetches, the last %v after the pause's end; want one within 2s", len(after)-n, after[len(after)-1].Sub(end))
+				if after := r.fetches(); len(after) != n+1 || !after[n].After(end) {
+					t.Fatalf("%d fetches, the last %v after the pause's end; want one within 2s, and not at once", len(after)-n, after[len(after)-1].Sub(end))
 				}
 			}
 			r.set(0, nil)
@@ -188,16 +217,23 @@ func TestNothingIsFetchedDuringAPause(t *testing.T) {
 	}
 }
 
-func TestNewerWaitsForTheEndOfAShortPause(t *testing.T) {
+func TestNewerWaitsForTheEndOfAPauseThatIsNear(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &remote{term: daily}
 		v := start(t, r, 0)
 		get(v)
-		r.set(0, throttled(time.Second))
-		newer(v)
+		for range 4 {
+			newer(v)
+		}
+		r.set(0, throttled(12*time.Second))
+		newer(v) // the last within the limit
+		if _, took, err := newer(v); took != 0 || retryIn(err) != 12*time.Second {
+			t.Errorf("newer = %v after %v, retry in %v; want an error at once, 12s", err, took, retryIn(err))
+		}
 		r.set(0, nil)
-		if n, took, err := newer(v); n != 3 || took < time.Second || took > 2*time.Second || err != nil {
-			t.Errorf("newer = %d after %v, %v; want 3 after 1s to 2s", n, took, err)
+		time.Sleep(11 * time.Second)
+		if n, took, err := newer(v); n != 7 || took > 2*time.Second || err != nil {
+			t.Errorf("newer 1s before the pause's end = %d after %v, %v; want 7 within 2s", n, took, err)
 		}
 	})
 }

@@ -60,18 +60,17 @@ func (r *runner[T]) plan(s *state[T], renew, ended time.Time) {
 		s.planned = later(renew, s.earliest)
 		return
 	}
-	s.newerAllowed = later(s.newerAllowed, s.earliest)
-	switch {
-	case s.paused:
-		s.planned = s.earliest.Add(rand.N(pauseJitter))
-	default:
-		longest := maxBackoff
-		if !s.usable() {
-			longest = r.config.MaxBackoff
-		}
-		r.backoff = min(max(2*r.backoff, minGap), longest)
-		s.planned = later(ended.Add(jitter(r.backoff)), s.earliest)
+	if s.paused {
+		s.planned, s.newerAllowed = s.earliest.Add(rand.N(pauseJitter)), s.earliest
+		return
 	}
+	longest := maxBackoff
+	if !s.usable() {
+		longest = r.config.MaxBackoff
+	}
+	r.backoff = min(max(2*r.backoff, minGap), longest)
+	s.planned = later(ended.Add(jitter(r.backoff)), s.earliest)
+	s.newerAllowed = later(s.newerAllowed, s.earliest)
 }
 
 // retryAfter returns the pause that the remote asked for, 0 for none.

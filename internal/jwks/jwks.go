@@ -76,10 +76,11 @@ func Parse(body []byte) (keyfunc.Keyfunc, error) {
 	if json.Unmarshal(body, &published) != nil {
 		published.Keys = nil // not a JWKS
 	}
-	usable := []jwk{}
+	var usable []jwk
 	for _, raw := range published.Keys {
 		var key jwk
-		if json.Unmarshal(raw, &key) == nil && key.normalize() {
+		if json.Unmarshal(raw, &key) == nil && key.usable() {
+			key.Alg = "RS256"
 			usable = append(usable, key)
 		}
 	}
@@ -90,18 +91,13 @@ func Parse(body []byte) (keyfunc.Keyfunc, error) {
 	return keyfunc.NewJWKSetJSON(text)
 }
 
-// normalize reports whether RS256 can use the key, and writes it the way keyfunc
-// accepts: one refused key would refuse the whole set.
-func (k *jwk) normalize() bool {
+// usable reports whether RS256 can use the key. It is stricter than keyfunc, for
+// which one bad key refuses the whole set.
+func (k *jwk) usable() bool {
 	n, e := number(k.N), number(k.E)
-	if k.Kty != "RSA" || k.Kid == "" || k.Use != "" && k.Use != "sig" || k.Alg != "" && k.Alg != "RS256" ||
-		n.BitLen() < minBits || n.BitLen() > maxBits || n.Bit(0) == 0 ||
-		e.BitLen() < 2 || e.BitLen() > maxExponentBits || e.Bit(0) == 0 {
-		return false
-	}
-	k.Alg = "RS256"
-	k.N, k.E = base64.RawURLEncoding.EncodeToString(n.Bytes()), base64.RawURLEncoding.EncodeToString(e.Bytes())
-	return true
+	return k.Kty == "RSA" && k.Kid != "" && (k.Use == "" || k.Use == "sig") && (k.Alg == "" || k.Alg == "RS256") &&
+		minBits <= n.BitLen() && n.BitLen() <= maxBits && n.Bit(0) == 1 &&
+		2 <= e.BitLen() && e.BitLen() <= maxExponentBits && e.Bit(0) == 1
 }
 
 // number decodes a Base64urlUInt (RFC 7518 §2), padded or not; anything else is 0.

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestCertificates(t *testing.T) {
-	s := started(t)
+	s := standin.StartForTest(t)
 	_, err := ask(t.Context(), Transport(x509.NewCertPool()), s.Tenant.Domain())
 	wantError(t, err, Unreachable, s.Tenant.Domain(), "SSL_CERT_FILE")
 
@@ -108,7 +108,7 @@ func through(t *testing.T, s *standin.Standin, proxy string) error {
 }
 
 func TestProxy(t *testing.T) {
-	s := newStandin(t)
+	s := standin.ForTest(t)
 	req := httptest.NewRequest(http.MethodGet, "https://tenant.auth0.test/", nil)
 	if got, err := Transport(nil).(*http.Transport).Proxy(req); err != nil || got == nil || got.String() != proxy {
 		t.Errorf("the proxy is %v (%v), want HTTPS_PROXY's %s", got, err, proxy)

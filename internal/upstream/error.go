@@ -1,11 +1,11 @@
 package upstream
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -76,8 +76,8 @@ func (a Answer) fail(kind Kind, format string, args ...any) error {
 // retryAfter reads a Retry-After (RFC 9110 §10.2.3), seconds or a date, as the
 // time to wait from now, at most maxPause. What is neither, or past, is 0.
 func retryAfter(value string, now time.Time) time.Duration {
-	seconds, err := strconv.ParseUint(value, 10, 64)
-	if err == nil || errors.Is(err, strconv.ErrRange) {
+	if value != "" && strings.Trim(value, "0123456789") == "" {
+		seconds, _ := strconv.ParseUint(value, 10, 64) // the largest uint64 if there are too many digits
 		return time.Duration(min(seconds, uint64(maxPause/time.Second))) * time.Second
 	}
 	at, err := http.ParseTime(value)

@@ -15,38 +15,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"itwin-token-server/internal/standin"
 )
-
-// world is the source of every test's stand-ins: making their keys takes time.
-var world = sync.OnceValues(standin.New)
-
-func newStandin(t *testing.T) *standin.Standin {
-	t.Helper()
-	base, err := world()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := base.Fresh()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	return s
-}
-
-func started(t *testing.T) *standin.Standin {
-	t.Helper()
-	s := newStandin(t)
-	if err := s.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
 
 // ask requests the host's keys.
 func ask(ctx context.Context, transport http.RoundTripper, host string) (Answer, error) {
@@ -132,15 +105,4 @@ func listen(t *testing.T, text string) (host string) {
 	}()
 	t.Cleanup(func() { listener.Close(); <-done })
 	return listener.Addr().String()
-}
-
-// withHeader is the fault with a header added to its answer.
-func withHeader(name, value string, fault standin.Fault) standin.Fault {
-	return func(honest http.Handler) http.Handler {
-		faulty := fault(honest)
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set(name, value)
-			faulty.ServeHTTP(w, r)
-		})
-	}
 }

@@ -28,12 +28,12 @@ var faulty = []struct {
 	{"redirect without a target", standin.Answer(302, "", ""), Nonsense, "status 302: redirects"},
 	{"not modified", standin.Status(304), Nonsense, "status 304: redirects"},
 	{"hang-up", standin.HangUp(), Unreachable, "connection broken"},
-	{"redirect with a pause", withHeader("Retry-After", "12", standin.Redirect("/elsewhere")), Throttled, "asked to wait 12 s"},
-	{"too long, with a pause", withHeader("Retry-After", "12", standin.Answer(503, "", strings.Repeat("x", maxBody+1))), Throttled, "asked to wait 12 s"},
+	{"redirect with a pause", standin.WithHeader("Retry-After", "12", standin.Redirect("/elsewhere")), Throttled, "asked to wait 12 s"},
+	{"too long, with a pause", standin.WithHeader("Retry-After", "12", standin.Answer(503, "", strings.Repeat("x", maxBody+1))), Throttled, "asked to wait 12 s"},
 }
 
 func TestFaultsOverSockets(t *testing.T) {
-	s := started(t)
+	s := standin.StartForTest(t)
 	for _, test := range faulty {
 		s.Tenant.Misbehave(test.fault)
 		before := s.Tenant.Requests()
@@ -52,7 +52,7 @@ func TestFaultsOverSockets(t *testing.T) {
 }
 
 func TestFaultsInProcess(t *testing.T) {
-	s := newStandin(t)
+	s := standin.ForTest(t)
 	for _, test := range faulty {
 		synctest.Test(t, func(t *testing.T) {
 			s.Tenant.Misbehave(test.fault)
@@ -66,7 +66,7 @@ func TestFaultsInProcess(t *testing.T) {
 
 // Any other answer is the caller's to judge.
 func TestAnswers(t *testing.T) {
-	s := started(t)
+	s := standin.StartForTest(t)
 	whole := strings.Repeat("x", maxBody)
 	for _, test := range []struct {
 		name   string
@@ -96,7 +96,7 @@ func TestAnswers(t *testing.T) {
 }
 
 func TestSlowAnswersEndAfterTenSeconds(t *testing.T) {
-	s := newStandin(t)
+	s := standin.ForTest(t)
 	for _, test := range []struct {
 		name  string
 		fault standin.Fault
@@ -124,7 +124,7 @@ func TestSlowAnswersEndAfterTenSeconds(t *testing.T) {
 }
 
 func TestTheCallersContextEndsTheRequest(t *testing.T) {
-	s := newStandin(t)
+	s := standin.ForTest(t)
 	for name, fault := range map[string]standin.Fault{"before the answer": standin.Hang(), "within it": standin.Drip(time.Second)} {
 		synctest.Test(t, func(t *testing.T) {
 			s.Tenant.Misbehave(fault)
@@ -147,7 +147,7 @@ func TestTheCallersContextEndsTheRequest(t *testing.T) {
 }
 
 func TestHugeHeader(t *testing.T) {
-	s := started(t)
+	s := standin.StartForTest(t)
 	s.Tenant.Misbehave(func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-A", strings.Repeat("a", 128<<10))
@@ -159,7 +159,7 @@ func TestHugeHeader(t *testing.T) {
 
 // A pause is asked for by any answer but 200.
 func TestRetryAfter(t *testing.T) {
-	s := newStandin(t)
+	s := standin.ForTest(t)
 	for _, test := range []struct {
 		status int
 		header string
@@ -177,7 +177,7 @@ func TestRetryAfter(t *testing.T) {
 		{503, "", 0, Refused},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			s.Tenant.Misbehave(withHeader("Retry-After", test.header, standin.Status(test.status)))
+			s.Tenant.Misbehave(standin.WithHeader("Retry-After", test.header, standin.Status(test.status)))
 			answer, err := ask(t.Context(), s.Transport(), s.Tenant.Domain())
 			if err != nil || answer.RetryAfter != test.want {
 				t.Errorf("status %d, Retry-After %q: a pause of %v (%v), want %v", test.status, test.header, answer.RetryAfter, err, test.want)
@@ -194,7 +194,7 @@ func TestRetryAfterValues(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 700_000_000, time.UTC)
 	for value, want := range map[string]time.Duration{
 		"1": time.Second, "0": 0, "300": maxPause, "301": maxPause, "99999999999999999999": maxPause, "007": 7 * time.Second,
-		"": 0, "-1": 0, "+1": 0, "1.5": 0, "1e3": 0, "0x10": 0, "1_0": 0, "12s": 0, "soon": 0, "٣": 0,
+		"": 0, "-1": 0, "+1": 0, "1.5": 0, "1e3": 0, "0x10": 0, "1_0": 0, "12s": 0, "soon": 0, "٣": 0, "20000000000000000000A": 0,
 		"Fri, 02 Jan 2026 03:04:17 GMT":   11300 * time.Millisecond,
 		"Friday, 02-Jan-26 03:04:17 GMT":  11300 * time.Millisecond,
 		"Fri Jan  2 03:04:17 2026":        11300 * time.Millisecond,
