@@ -130,8 +130,8 @@ func TestHotPathAllocations(t *testing.T) {
 	})
 	again := request(tokens[0])
 	repeated := testing.AllocsPerRun(100, func() { routes.ServeHTTP(sink{http.Header{}}, again) })
-	if distinct > 95 || repeated > 5 {
-		t.Errorf("a distinct token costs %v allocations, a repeated one %v; want at most 95 and 5", distinct, repeated)
+	if distinct > 110 || repeated > 5 {
+		t.Errorf("a distinct token costs %v allocations, a repeated one %v; want at most 110 and 5", distinct, repeated)
 	}
 	if verify := testing.AllocsPerRun(100, func() { d.users.verify(t.Context(), tokens[0]) }); verify != 0 {
 		t.Errorf("verifying a token again costs %v allocations, want none", verify)
