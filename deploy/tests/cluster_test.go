@@ -5,12 +5,10 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,28 +25,26 @@ import (
 
 const audience = "https://tokens.example.com"
 
-// cluster is three replicas of the server behind nginx, with stand-ins for Auth0 and IMS.
+// cluster is three replicas of the server behind nginx. Each has an IMS of its own, which counts its grants;
+// they share a tenant.
 type cluster struct {
-	upstream *standin.Standin
+	tenant   *standin.Tenant
+	ims      []*standin.IMS
 	replicas []*process
 	metrics  []string // an address for each replica
 	url      string   // of getToken, at nginx
 	client   *http.Client
 
-	mu       sync.Mutex           // guards what follows, by scope: each replica asks for its own
-	granted  map[string]time.Time // the latest grant since the replica's start
-	renewals map[string]int
+	mu       sync.Mutex        // guards what follows, by replica
+	granted  map[int]time.Time // the latest grant since the replica's start
+	renewals map[int]int
 }
-
-func scope(replica int) string { return fmt.Sprintf("replica-%d", replica+1) }
 
 func startCluster(t *testing.T) *cluster {
 	t.Helper()
 	dir := t.TempDir()
-	c := &cluster{granted: map[string]time.Time{}, renewals: map[string]int{}}
-	c.startUpstream(t)
-	ca := write(t, dir, "ca.pem", c.upstream.CACert())
-	secret := write(t, dir, "client-secret", []byte(c.upstream.IMS.ClientSecret()))
+	c := &cluster{granted: map[int]time.Time{}, renewals: map[int]int{}}
+	ca := write(t, dir, "ca.pem", c.startUpstream(t))
 	program := build(t)
 	addresses := freeAddresses(t, 2*replicas+1)
 	c.metrics = addresses[replicas : 2*replicas]
@@ -61,12 +57,11 @@ func startCluster(t *testing.T) *cluster {
 			"ITM_TOKEN_SERVER_PORT=" + port,
 			"ITM_TOKEN_SERVER_METRICS_ADDR=" + c.metrics[i],
 			"ITM_TOKEN_SERVER_LOG_LEVEL=warn", // without a line for each token
-			"ITM_TOKEN_SERVER_AUTH0_DOMAIN=" + c.upstream.Tenant.Domain(),
+			"ITM_TOKEN_SERVER_AUTH0_DOMAIN=" + c.tenant.Domain(),
 			"ITM_TOKEN_SERVER_AUTH0_AUDIENCE=" + audience,
-			"ITM_TOKEN_SERVER_AUTHORITY=" + c.upstream.IMS.URL(),
-			"ITM_TOKEN_SERVER_CLIENT_ID=" + c.upstream.IMS.ClientID(),
-			"ITM_TOKEN_SERVER_CLIENT_SECRET_FILE=" + secret,
-			"ITM_TOKEN_SERVER_SCOPE=" + scope(i),
+			"ITM_TOKEN_SERVER_AUTHORITY=" + c.ims[i].URL(),
+			"ITM_TOKEN_SERVER_CLIENT_ID=" + c.ims[i].ClientID(),
+			"ITM_TOKEN_SERVER_CLIENT_SECRET=" + c.ims[i].ClientSecret(),
 		}
 		c.replicas = append(c.replicas, p)
 		c.start(t, i)
@@ -79,51 +74,49 @@ func startCluster(t *testing.T) *cluster {
 	return c
 }
 
-func (c *cluster) startUpstream(t *testing.T) {
+// startUpstream starts the tenant and an IMS for each replica, and returns their CA certificates.
+func (c *cluster) startUpstream(t *testing.T) []byte {
 	t.Helper()
-	var err error
-	if c.upstream, err = standin.New(); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.upstream.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.upstream.Close)
-	var scopes []string
+	var ca []byte
 	for i := range replicas {
-		scopes = append(scopes, scope(i))
-	}
-	c.upstream.IMS.SetScope(strings.Join(scopes, " "))
-	c.upstream.IMS.SetLife(life)
-	c.upstream.IMS.Misbehave(func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			body, _ := io.ReadAll(r.Body)
-			r.Body = io.NopCloser(bytes.NewReader(body)) // to be read again
-			form, _ := url.ParseQuery(string(body))
-			c.recordGrant(t, form.Get("scope"))
-			next.ServeHTTP(w, r)
+		s, err := standin.New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		s.IMS.SetLife(life)
+		s.IMS.Misbehave(func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				c.recordGrant(t, i)
+				next.ServeHTTP(w, r)
+			})
 		})
-	})
+		c.tenant, c.ims, ca = s.Tenant, append(c.ims, s.IMS), append(ca, s.CACert()...)
+	}
+	return ca
 }
 
 // recordGrant checks that no replica asks IMS twice in one renewal interval, except at its start.
-func (c *cluster) recordGrant(t *testing.T, scope string) {
+func (c *cluster) recordGrant(t *testing.T, replica int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	if previous, ok := c.granted[scope]; ok {
-		c.renewals[scope]++
+	if previous, ok := c.granted[replica]; ok {
+		c.renewals[replica]++
 		if now.Sub(previous) < soonest {
-			t.Errorf("%s asked IMS again after %v, want %v or more", scope, now.Sub(previous), soonest)
+			t.Errorf("replica %d asked IMS again after %v, want %v or more", replica, now.Sub(previous), soonest)
 		}
 	}
-	c.granted[scope] = now
+	c.granted[replica] = now
 }
 
 func (c *cluster) start(t *testing.T, i int) {
 	t.Helper()
 	c.mu.Lock()
-	delete(c.granted, scope(i))
+	delete(c.granted, i)
 	c.mu.Unlock()
 	c.replicas[i].start(t)
 }
@@ -186,6 +179,11 @@ func (c *cluster) site(t *testing.T, dir, address string) []byte {
 		}
 	}
 	return []byte(strings.NewReplacer(changes...).Replace(string(site)))
+}
+
+// valid reports whether an IMS issued the token and it has not expired.
+func (c *cluster) valid(token string) bool {
+	return slices.ContainsFunc(c.ims, func(ims *standin.IMS) bool { return ims.Valid(token) })
 }
 
 // oldestGrant is the time of the latest grant of the replica that renews next.

@@ -47,17 +47,21 @@ func TestReplicas(t *testing.T) {
 	load.phase.Store("until the first renewal is due")
 	time.Sleep(time.Until(c.oldestGrant().Add(soonest)))
 	load.phase.Store("IMS down")
-	c.upstream.IMS.Stop()
+	for _, ims := range c.ims {
+		ims.Stop()
+	}
 	time.Sleep(outage)
-	if err := c.upstream.IMS.Restart(); err != nil {
-		t.Fatal(err)
+	for _, ims := range c.ims {
+		if err := ims.Restart(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	restarted := time.Now()
 
 	load.phase.Store("signing key rotated")
 	// Twice: Auth0 publishes the next key beforehand, so after one rotation the servers know the key.
-	c.upstream.Tenant.Rotate()
-	c.upstream.Tenant.Rotate()
+	c.tenant.Rotate()
+	c.tenant.Rotate()
 	load.signIn()
 	waitFor(t, life/2, "renewal by each replica", func() bool { return c.oldestGrant().After(restarted) })
 
@@ -93,7 +97,7 @@ func startLoad(c *cluster) *load {
 }
 
 // signIn gives the user a new token, signed with the tenant's current key.
-func (l *load) signIn() { l.user.Store(l.cluster.upstream.Tenant.AccessToken(audience)) }
+func (l *load) signIn() { l.user.Store(l.cluster.tenant.AccessToken(audience)) }
 
 func (l *load) target(target *vegeta.Target) error {
 	target.Method, target.URL = "GET", l.cluster.url
@@ -105,7 +109,7 @@ func (l *load) target(target *vegeta.Target) error {
 func (l *load) check(result *vegeta.Result) {
 	l.metrics.Add(result)
 	token, ok := strings.CutPrefix(string(result.Body), "Bearer ")
-	if result.Code != http.StatusOK || !ok || !l.cluster.upstream.IMS.Valid(token) {
+	if result.Code != http.StatusOK || !ok || !l.cluster.valid(token) {
 		l.failures = append(l.failures, fmt.Sprintf("%s, after %v: %d %s %q",
 			l.phase.Load(), result.Latency.Round(time.Millisecond), result.Code, result.Error, result.Body))
 	}
