@@ -22,7 +22,7 @@ fuzz-long: ## each fuzz target for 10 min
 faults: ## outages, attacks and renewals, on the built program
 	bash .ci/run faults
 
-soak: ## ten minutes of mixed load, with faults coming and going
+soak: ## ten minutes of mixed load, with faults that start and end
 	go test -tags soak -count=1 -timeout 20m -run Soak -v ./internal/faults
 
 bench: bench-build ## CPU, latency, memory and start-up beside others' servers, into bench/README.md
@@ -40,20 +40,20 @@ profile: ## a CPU profile of the server under both workloads, for go tool pprof 
 	go test -run '^$$' -bench Serve -benchtime 10s -cpuprofile bench/cpu.pgo -o /dev/null .
 	go tool pprof -top bench/cpu.pgo 2>/dev/null | head -25
 
-interop: ## the built server against oidc-provider in both roles, and Chromium
+interop: ## the built server with oidc-provider as both Auth0 and IMS, and in Chromium
 	bash interop/test.sh
 
-viewer-test: ## the iTwin Viewer on the token server, in Chromium
+viewer-test: ## the iTwin Viewer with the token server, in Chromium
 	bash examples/viewer/test.sh
 
 release: ## binaries for all platforms, checksums and an SBOM, into dist/
 	bash deploy/release.sh
 
-image: ## the container image; where no base can be pulled, its last stage is proved
+image: ## the container image, with Docker, Podman or Buildah
 	bash deploy/image.sh
 
-replicas: ## three replicas behind nginx, through crashes, restarts, outage and rotation
+replicas: ## three replicas behind nginx, during crashes, restarts, an outage and a key rotation
 	bash deploy/test.sh replicas
 
-deploy-test: ## every file of deploy/, tried
+deploy-test: ## tests every file of deploy/
 	bash deploy/test.sh

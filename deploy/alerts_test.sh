@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks alerts.yaml by itself, against the metrics of a running server, and against the handbook.
+# Checks alerts.yaml by itself, against the metrics of a running server, and against docs/operate.md.
 # Needs promtool, openssl and curl.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -14,8 +14,8 @@ stop() {
 trap stop EXIT
 fail() { echo "alerts: $*" >&2; exit 1; }
 
-promtool check rules alerts.yaml >"$work/said" || fail "$(cat "$work/said")"
-promtool test rules alerts_test.yaml >"$work/said" || fail "$(cat "$work/said")"
+promtool check rules alerts.yaml >"$work/output" || fail "$(cat "$work/output")"
+promtool test rules alerts_test.yaml >"$work/output" || fail "$(cat "$work/output")"
 
 # With TLS, so that every metric is there.
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost \
@@ -29,17 +29,17 @@ ITM_TOKEN_SERVER_CLIENT_ID=x ITM_TOKEN_SERVER_CLIENT_SECRET=x ITM_TOKEN_SERVER_A
 server=$!
 curl -fs --retry 10 --retry-connrefused --retry-delay 1 -o "$work/metrics" "http://127.0.0.1:$port/metrics" ||
     fail "$(cat "$work/log")"
-promtool check metrics <"$work/metrics" || fail "promtool finds fault with the metrics"
+promtool check metrics <"$work/metrics" || fail "promtool refuses the metrics"
 while read -r name; do
     case $name in
-    # A part of a recorded series' name, and one of a histogram's.
+    # Part of the name of a recorded series, and of a histogram.
     itwin_token_server_refused | *_bucket) ;;
     *) grep -q "^# TYPE $name " "$work/metrics" || fail "the server has no metric $name" ;;
     esac
 done < <(grep -oh '\bitwin_token_server_[a-z_]*' alerts.yaml ../docs/operate.md | sort -u)
 
 while read -r _ _ alert; do
-    grep -q "^### $alert\$" ../docs/operate.md || fail "docs/operate.md has no chapter $alert"
+    grep -q "^### $alert\$" ../docs/operate.md || fail "docs/operate.md has no section $alert"
     grep -q "runbook: docs/operate.md#${alert,,}\$" alerts.yaml || fail "$alert has no runbook"
 done < <(grep -- "- alert:" alerts.yaml)
 echo "alerts: $(grep -c -- "- alert:" alerts.yaml) alerts, each fires when it should and not otherwise"

@@ -1,21 +1,17 @@
 #!/usr/bin/env bash
-# Builds the image itwin-token-server:VERSION with Docker, Podman or Buildah, whichever runs here. Where
-# the base image cannot be pulled, shows instead that the last stage is all the server needs.
+# Builds the image itwin-token-server, tagged with the version and as latest, with Docker, Podman or
+# Buildah, whichever runs here. Arguments are passed on to its build command.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 version=${VERSION:-$(git describe --tags --always --dirty)}
-if docker info >/dev/null 2>&1; then
-    tool=docker
-elif command -v podman >/dev/null; then
-    tool=podman
-else
-    tool=buildah
-fi
-
-base=$(sed -n 's/^FROM .*\(docker.io[^ ]*\) AS build$/\1/p' deploy/Dockerfile)
-if ! $tool pull "$base" >/dev/null 2>&1; then
-    echo "$base cannot be pulled with $tool; proving the last stage without it"
-    exec bash deploy/test.sh image
-fi
-$tool build --file deploy/Dockerfile --build-arg "VERSION=$version" --tag "itwin-token-server:$version" "$@" .
+for tool in docker podman buildah; do
+    if $tool info >/dev/null 2>&1; then
+        $tool build --file deploy/Dockerfile --build-arg "VERSION=$version" \
+            --tag "itwin-token-server:$version" --tag itwin-token-server:latest "$@" .
+        echo "itwin-token-server:$version"
+        exit
+    fi
+done
+echo "image: none of Docker, Podman and Buildah runs here; install and start one of them" >&2
+exit 1

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Builds deploy/Dockerfile where no image can be pulled, and shows that its last stage is all the server
-# needs. In place of golang:1.26 stands a base with this machine's Go; everything else is the real thing.
+# needs. Instead of golang:1.26 it uses a base with this machine's Go.
 # Needs root, buildah, busybox-static and curl; leaves nothing behind.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 work=$(mktemp -d)
-# Images of our own storage, which the machine's never see. vfs works inside of containers too.
+# In a storage of its own. vfs works inside containers too.
 buildah() { command buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs "$@"; }
 stop() {
     if [ -n "${standin:-}" ]; then kill "$standin" || true; fi
@@ -17,6 +17,22 @@ stop() {
 }
 trap stop EXIT
 fail() { echo "image: $*" >&2; exit 1; }
+want() { # what, got, wanted
+    if [ "$2" != "$3" ]; then fail "$1 is $2, want $3"; fi
+}
+waitFor() { # pattern, file
+    for _ in $(seq 100); do
+        if grep "$1" "$2"; then return; fi
+        sleep 0.1
+    done
+    fail "no $1 within 10 s: $(cat "$2")"
+}
+
+# without makes tools look absent to the scripts that are run next.
+without() { for tool; do eval "$tool() { return 1; }" && export -f "${tool?}"; done; }
+
+if (without docker podman buildah && make -C .. image) >"$work/none" 2>&1; then fail "make image succeeds without a tool"; fi
+grep -q "none of Docker" "$work/none" || fail "make image without a tool: $(cat "$work/none")"
 
 base=$(buildah from scratch)
 buildah copy --quiet "$base" /bin/busybox /bin/sh >/dev/null
@@ -28,32 +44,32 @@ buildah commit --quiet "$base" golang-stand-in >/dev/null
 # The modules and the compiler's cache are this machine's.
 go mod download -C ..
 mkdir -p "$(go env GOCACHE)"
-buildah build --quiet --isolation chroot --from localhost/golang-stand-in --volume "$(go env GOROOT):/usr/local/go:ro" \
-    --volume "$(go env GOMODCACHE):/go/pkg/mod" --volume "$(go env GOCACHE):/cache" \
-    --file Dockerfile --build-arg VERSION=v1.2.3 --tag image .. >"$work/build" 2>&1 || fail "$(cat "$work/build")"
+(
+    without docker podman
+    export work
+    export -f buildah
+    VERSION=v1.2.3 bash image.sh --quiet --isolation chroot --from localhost/golang-stand-in \
+        --volume "$(go env GOROOT):/usr/local/go:ro" --volume "$(go env GOMODCACHE):/go/pkg/mod" \
+        --volume "$(go env GOCACHE):/cache"
+) >"$work/build" 2>&1 || fail "$(cat "$work/build")"
 
-want() { # what, got, wanted
-    if [ "$2" != "$3" ]; then fail "$1 is $2, want $3"; fi
-}
-inspect() { buildah inspect --type image --format "{{.OCIv1.Config.$1}}" image; }
+image=localhost/itwin-token-server:v1.2.3
+inspect() { buildah inspect --type image --format "{{.OCIv1.Config.$1}}" $image; }
 want "the user" "$(inspect User)" 65532:65532
 want "the entry point" "$(inspect Entrypoint)" "[/itwin-token-server]"
 want "the port" "$(inspect ExposedPorts)" "map[3001/tcp:{}]"
 
-container=$(buildah from image)
+container=$(buildah from $image)
 root=$(buildah mount "$container")
 want "what is in the image" "$(cd "$root" && find . -type f | sort | tr '\n' ' ')" \
     "./etc/ssl/certs/ca-certificates.crt ./itwin-token-server "
 
-# From here on it runs as it would in a container: as nobody special in a user namespace, in a root that
-# holds these two files and the secret. No shell, no /proc, no /dev, no /tmp.
+# From here on it runs as in a container: as user 65532 in a user namespace, in a root that has these two
+# files and the secret. No shell, no /proc, no /dev, no /tmp.
 go build -o "$work/standin-program" ./standin
 "$work/standin-program" "$work" >"$work/standin" &
 standin=$!
-for _ in $(seq 100); do
-    if grep -q ready "$work/standin"; then break; fi
-    sleep 0.1
-done
+waitFor ready "$work/standin" >/dev/null
 cp "$work/client-secret" "$root/client-secret"
 cp "$work/ca.pem" "$root/etc/ssl/certs/ca-certificates.crt"
 touch "$work/before"
@@ -65,21 +81,17 @@ inside() {
 }
 
 case $(inside version) in *v1.2.3*) ;; *) fail "the version is not the build argument's" ;; esac
-# Auth0's keys and one grant over TLS, trusting the CA file where it lies in the image.
+# Auth0's keys and one grant over TLS, with the CA file of the image.
 (inside check "$(cat "$work/user-token")") >"$work/check" 2>&1 || fail "check: $(cat "$work/check")"
 
-# A loopback address that the demo calls by its number: the name localhost takes an /etc/hosts, which is
-# a container runtime's to add.
+# The demo calls itself at this loopback address: the name localhost needs /etc/hosts, which only a
+# container runtime adds.
 settings=(ITM_TOKEN_SERVER_HOST=127.0.0.2 ITM_TOKEN_SERVER_PORT=0)
 inside demo >"$work/demo" 2>&1 &
 demo=$!
-for _ in $(seq 100); do
-    if line=$(grep '^curl ' "$work/demo"); then break; fi
-    sleep 0.1
-done
-[ -n "$line" ] || fail "demo: $(cat "$work/demo")"
+line=$(waitFor '^curl ' "$work/demo")
 answer=$(bash -c "$line") || fail "$line: $answer"
 want "the demo's answer" "${answer:0:10}" "Bearer eyJ"
 want "what it wrote" "$(find "$root" -newer "$work/before")" ""
 
-echo "image: $(du -b "$root/itwin-token-server" | cut -f1) bytes of server and nothing else; check and demo passed"
+echo "image: $(du -b "$root/itwin-token-server" | cut -f1) bytes of server and the CA certificates; check and demo passed"

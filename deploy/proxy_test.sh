@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tries nginx.conf and Caddyfile in front of the demo, with the names, ports and certificates of a trial.
+# Tests nginx.conf and Caddyfile in front of the demo, with other names, ports and certificates.
 # Needs nginx, caddy, openssl and curl.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -22,9 +22,9 @@ within() { # seconds, command…
     done
     fail "not within $((tries / 10)) s: $*"
 }
-# A port that nothing listens on, below those that the system gives out by itself.
+# A port that nothing listens on, below those that the system assigns.
 port() { for p in $(shuf -i 20000-30000 -n 50); do if ! (: <"/dev/tcp/127.0.0.1/$p") 2>/dev/null; then echo "$p"; return; fi; done; }
-# change FROM TO FILE: FROM must be there, or the trial tries something else than it says.
+# change FROM TO FILE: FROM must be in the file, otherwise something else would be tested.
 change() { grep -qF -- "$1" "$3" || fail "$3 has no $1"; sed -i "s|$1|$2|" "$3"; }
 
 go build -C .. -o "$work/itwin-token-server" .
@@ -35,30 +35,30 @@ pids+=($!)
 within 10 curl -fs "http://127.0.0.1:$server/readyz"
 token=$(curl -fsS "http://127.0.0.1:$server/demo/userToken")
 
-# trial NAME PORT CA LOG: what must hold behind either proxy.
-trial() {
+# check NAME PORT CA LOG: what must hold behind either proxy.
+check() {
     local name=$1 port=$2 ca=$3 log=$4 headers
     local url=https://tokens.example.com:$port/getToken
-    # The address is loopback whatever the name; proxies of this machine's environment are not asked.
-    ask() { curl -sS --noproxy '*' --cacert "$ca" --resolve "tokens.example.com:$port:127.0.0.1" "$@"; }
-    within 10 ask -o /dev/null "$url"
+    # The address is loopback whatever the name; the environment's proxy is not used.
+    request() { curl -sS --noproxy '*' --cacert "$ca" --resolve "tokens.example.com:$port:127.0.0.1" "$@"; }
+    within 10 request -o /dev/null "$url"
 
-    headers=$(ask -D - -o body -H "Authorization: Bearer $token" -H "Origin: https://viewer.example.com" \
+    headers=$(request -D - -o body -H "Authorization: Bearer $token" -H "Origin: https://viewer.example.com" \
         "$url?access_token=$token")
     grep -q '^Bearer eyJ[^ ]*$' body || fail "$name: the body is $(cat body)"
     for want in "HTTP/2 200" "cache-control: no-store" "access-control-allow-origin: \*" "x-content-type-options: nosniff"; do
         grep -qi "^$want" <<<"$headers" || fail "$name: no $want in $headers"
     done
-    headers=$(ask -D - -o body -X OPTIONS -H "Origin: https://viewer.example.com" \
+    headers=$(request -D - -o body -X OPTIONS -H "Origin: https://viewer.example.com" \
         -H "Access-Control-Request-Method: GET" -H "Access-Control-Request-Headers: authorization" "$url")
     grep -qi "^access-control-allow-headers: authorization" <<<"$headers" || fail "$name: preflight: $headers"
-    headers=$(ask -D - -o body "$url")
+    headers=$(request -D - -o body "$url")
     grep -qi "^www-authenticate: bearer" <<<"$headers" || fail "$name: without a token: $headers"
     for path in healthz readyz demo/userToken; do
-        status=$(ask -o body -w '%{http_code}' "${url%getToken}$path")
+        status=$(request -o body -w '%{http_code}' "${url%getToken}$path")
         [ "$status" = 404 ] || fail "$name: /$path answers $status"
     done
-    if ask --tls-max 1.1 -o body "$url" 2>/dev/null; then fail "$name: speaks TLS 1.1"; fi
+    if request --tls-max 1.1 -o body "$url" 2>/dev/null; then fail "$name: speaks TLS 1.1"; fi
 
     within 5 grep -q getToken "$log"
     if grep -qF "${token:0:40}" "$log"; then fail "$name: the token is in $log"; fi
@@ -78,18 +78,18 @@ change /var/log/nginx/itwin-token-server.log "$work/nginx.log" site.conf
 printf '%s\n' "daemon off; pid $work/nginx.pid; error_log $work/error.log;" "events {}" "http { include $work/site.conf; }" >nginx.conf
 nginx -p "$work" -c "$work/nginx.conf" &
 pids+=($!)
-trial nginx "$tls" cert.pem nginx.log
+check nginx "$tls" cert.pem nginx.log
 
-# Caddy, with a certificate of its own making instead of a public one.
+# Caddy, with a certificate from its own CA instead of a public one.
 tls=$(port)
 cp "$OLDPWD/Caddyfile" Caddyfile
-caddy fmt Caddyfile | cmp - Caddyfile || fail "Caddyfile is not as caddy fmt would have it"
+caddy fmt Caddyfile | cmp - Caddyfile || fail "caddy fmt would change the Caddyfile"
 change "reverse_proxy 127.0.0.1:3001" "reverse_proxy 127.0.0.1:$server" Caddyfile
 change "tokens.example.com {" "tokens.example.com:$tls {" Caddyfile
 change "	log {" "	log {\n		output file $work/caddy.log" Caddyfile
-printf '{\n\tlocal_certs\n\tskip_install_trust\n\tauto_https disable_redirects\n\tadmin off\n}\n' | cat - Caddyfile >Trialfile
-XDG_DATA_HOME=$work XDG_CONFIG_HOME=$work caddy run --adapter caddyfile --config Trialfile 2>caddy.err &
+printf '{\n\tlocal_certs\n\tskip_install_trust\n\tauto_https disable_redirects\n\tadmin off\n}\n' | cat - Caddyfile >Testfile
+XDG_DATA_HOME=$work XDG_CONFIG_HOME=$work caddy run --adapter caddyfile --config Testfile 2>caddy.err &
 pids+=($!)
 root=$work/caddy/pki/authorities/local/root.crt
 within 10 test -s "$root"
-trial caddy "$tls" "$root" caddy.log
+check caddy "$tls" "$root" caddy.log

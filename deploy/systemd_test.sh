@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Boots a throw-away systemd (this machine's files under an overlay, with a network of its own) and has
-# it run the service against the stand-ins: verified, rated, started, killed, restarted, stopped.
+# Boots a temporary systemd (this machine's files under an overlay, with a network of its own), which runs
+# the service with the stand-ins: the unit is verified and rated, the service started, killed and stopped.
 # Needs root, systemd-container and curl.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -11,12 +11,12 @@ CGO_ENABLED=0 go build -C .. -o "$work/itwin-token-server" .
 go build -o "$work/standin" ./standin
 mkdir "$work/root" "$work/out"
 
-# What runs inside, as a service of its own, and says "passed" at its end.
-cat >"$work/proof.sh" <<'PROOF'
+# This runs inside, as a service of its own, and prints "passed" at its end.
+cat >"$work/inside.sh" <<'SCRIPT'
 set -euo pipefail
 unit=itwin-token-server
 
-said=$(systemd-analyze verify "$unit.service" 2>&1) && [ -z "$said" ] || { echo "verify: $said"; exit 1; }
+output=$(systemd-analyze verify "$unit.service" 2>&1) && [ -z "$output" ] || { echo "verify: $output"; exit 1; }
 systemd-analyze security --offline=yes --threshold=12 "/etc/systemd/system/$unit.service" | tail -1
 
 standin /etc/itwin-token-server >/dev/null &
@@ -56,47 +56,47 @@ want "the number of restarts" "$(systemctl show -P NRestarts "$unit")" 1
 
 systemctl stop "$unit"
 want "the result of a stop" "$(systemctl show -P Result "$unit")" success
-if journalctl -u "$unit" | grep -i "not permitted"; then echo "the hardening is in the server's way"; exit 1; fi
+if journalctl -u "$unit" | grep -i "not permitted"; then echo "the sandbox refuses something that the server needs"; exit 1; fi
 echo passed
-PROOF
+SCRIPT
 
-cat >"$work/proof.service" <<'UNIT'
+cat >"$work/inside.service" <<'UNIT'
 [Unit]
 SuccessAction=poweroff-force
 FailureAction=poweroff-force
 [Service]
 Type=oneshot
-ExecStart=/bin/bash /proof.sh
+ExecStart=/bin/bash /inside.sh
 ExecStopPost=/bin/sh -c 'journalctl -b -u itwin-token-server >/out/journal'
-StandardOutput=file:/out/said
+StandardOutput=file:/out/output
 StandardError=inherit
 TimeoutStartSec=60
 UNIT
 
 cat >"$work/boot.sh" <<'BOOT'
 set -euo pipefail
-# In a mount namespace of its own: nothing of this is left on the machine.
+# In a mount namespace of its own, so nothing is left on the machine.
 mount -t tmpfs tmpfs root
 mkdir root/upper root/work root/merged
 mount -t overlay overlay -o lowerdir=/,upperdir=root/upper,workdir=root/work root/merged
 m=root/merged
 install -m 755 itwin-token-server standin "$m/usr/local/bin/"
-install -m 644 proof.sh "$m/proof.sh"
-install -m 644 proof.service "$1/itwin-token-server.service" "$m/etc/systemd/system/"
+install -m 644 inside.sh "$m/inside.sh"
+install -m 644 inside.service "$1/itwin-token-server.service" "$m/etc/systemd/system/"
 mkdir -p "$m/etc/itwin-token-server"
-# Older ones don't know what it says.
+# Older versions do not know its settings.
 if [ "$(systemctl --version | awk 'NR == 1 {print $2}')" -ge 254 ]; then
     install -D -m 644 "$1/itwin-token-server-backoff.conf" "$m/etc/systemd/system/itwin-token-server.service.d/backoff.conf"
 fi
 : >"$m/etc/machine-id"
 exec systemd-nspawn --quiet --register=no --keep-unit --private-network --directory="$m" --bind="$PWD/out:/out" \
-    --boot --console=pipe systemd.unit=proof.service
+    --boot --console=pipe systemd.unit=inside.service
 BOOT
 
 here=$PWD
 (cd "$work" && timeout 120 unshare --mount bash boot.sh "$here" </dev/null >out/console 2>&1) || true
-cat "$work/out/said" || cat "$work/out/console"
-if ! grep -qx passed "$work/out/said"; then
+cat "$work/out/output" || cat "$work/out/console"
+if ! grep -qx passed "$work/out/output"; then
     cat "$work/out/journal" || true
     exit 1
 fi

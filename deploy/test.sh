@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Tries every file of this folder, or the parts named. It installs the Debian packages it needs.
+# Tests every file of this folder, or the parts named. It installs the Debian packages it needs.
 #
-#   deploy/test.sh [alerts|kubernetes|systemd|proxy|image|release|replicas …]
+#   deploy/test.sh [alerts|kubernetes|systemd|proxy|image|compose|release|replicas …]
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -13,7 +13,7 @@ install() {
     if [ ${#missing[@]} -eq 0 ]; then return; fi
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-    # Here they are programs to run by hand: where there is a systemd, it has started them as services.
+    # The tests start these programs themselves; where systemd runs, the installation has started them.
     for package in "${missing[@]}"; do
         if [ -d /run/systemd/system ]; then systemctl disable --quiet --now "$package" 2>/dev/null || true; fi
     done
@@ -26,7 +26,7 @@ part() {
         bash alerts_test.sh
         ;;
     kubernetes)
-        go test -C kubetest -count=1 ./...
+        go test -C tests -count=1 -run '^TestKubernetes' .
         ;;
     systemd)
         install systemd systemd-container curl
@@ -40,13 +40,17 @@ part() {
         install buildah busybox-static curl
         bash image_test.sh
         ;;
+    compose)
+        install docker-compose docker.io iptables busybox-static curl
+        bash compose_test.sh
+        ;;
     release)
         install git
         bash release_test.sh
         ;;
     replicas)
         install nginx-light
-        go test -tags replicas -count=1 -timeout 3m -v ./replicas
+        go test -C tests -count=1 -timeout 5m -v -run '^TestReplicas' .
         ;;
     *)
         echo "no part $1" >&2
@@ -55,7 +59,7 @@ part() {
     esac
 }
 
-if [ $# -eq 0 ]; then set -- alerts kubernetes systemd proxy image release replicas; fi
+if [ $# -eq 0 ]; then set -- alerts kubernetes systemd proxy image compose release replicas; fi
 for name in "$@"; do
     echo "deploy: $name"
     part "$name"

@@ -1,0 +1,117 @@
+// Package tests checks deploy/kubernetes.yaml against Kubernetes' own packages and against the server,
+// and runs three replicas behind nginx with deploy/nginx.conf.
+//
+// It is a module of its own, so that the server needs none of these packages.
+package tests
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// process is a server that is started, stopped and started again at one address.
+type process struct {
+	program string
+	args    []string
+	env     []string
+	output  io.Writer
+	dir     string // an empty folder, so that no .env file is read
+	address string
+	cmd     *exec.Cmd
+}
+
+func (p *process) start(t *testing.T) {
+	t.Helper()
+	p.cmd = exec.Command(p.program, p.args...)
+	p.cmd.Dir, p.cmd.Env, p.cmd.Stderr = p.dir, p.env, p.output
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// kill ends the process without a shutdown. It may have ended already.
+func (p *process) kill() {
+	p.cmd.Process.Kill()
+	p.cmd.Wait()
+}
+
+// terminate sends SIGTERM and checks that the server exits with status 0 within 10 s.
+func (p *process) terminate(t *testing.T) {
+	t.Helper()
+	began := time.Now()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Wait(); err != nil || time.Since(began) > 10*time.Second {
+		t.Errorf("SIGTERM ended the server with %v after %v, want status 0 within 10 s", err, time.Since(began))
+	}
+}
+
+func (p *process) waitFor(t *testing.T, path string, status int) {
+	t.Helper()
+	waitFor(t, 10*time.Second, fmt.Sprintf("%d from %s", status, path), func() bool {
+		got, _ := get(http.DefaultClient, "http://"+p.address+path)
+		return got == status
+	})
+}
+
+// get returns the status and the body, or status 0 if there is no answer.
+func get(client *http.Client, url string) (int, string) {
+	resp, err := client.Get(url)
+	if err != nil {
+		return 0, ""
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(body)
+}
+
+func waitFor(t *testing.T, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !ok(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no %s within %v", what, limit)
+		}
+	}
+}
+
+func build(t *testing.T) string {
+	t.Helper()
+	server := filepath.Join(t.TempDir(), "itwin-token-server")
+	if out, err := exec.Command("go", "build", "-C", "../..", "-o", server, ".").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return server
+}
+
+func write(t *testing.T, dir, name string, content []byte) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// freeAddresses returns addresses that nothing listens on now.
+func freeAddresses(t *testing.T, n int) []string {
+	t.Helper()
+	var addresses []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		addresses = append(addresses, l.Addr().String())
+	}
+	return addresses
+}
