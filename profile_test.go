@@ -10,15 +10,17 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"itwin-token-server/internal/standin"
 )
 
 // BenchmarkServe answers 4,000 requests over sockets, each of 2,000 tokens twice:
 // first new, then known. Its CPU profile is for builds with -pgo (make profile).
 func BenchmarkServe(b *testing.B) {
-	s := standins(b)
+	s := standin.ForTest(b)
 	tokens := manyTokens(s, 2000)
 	for b.Loop() {
-		web := httptest.NewServer(warm(b, s).routes())
+		web := httptest.NewServer(warm(b, s).routes(nil))
 		var clients sync.WaitGroup
 		for part := range slices.Chunk(tokens, 100) {
 			clients.Go(func() {
