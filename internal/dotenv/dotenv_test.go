@@ -77,14 +77,6 @@ func TestTheFirstSourceWithAValueWins(t *testing.T) {
 	}
 }
 
-func TestAFallbackIsReportedUnderItsOwnName(t *testing.T) {
-	for environ, want := range map[string]string{"PORT=x": `PORT: want a port, got "x"`, "APP_PORT=x": `APP_PORT: want a port, got "x"`} {
-		if _, _, err := load(t, []string{"APP_ID=x", environ}); err == nil || err.Error() != want {
-			t.Errorf("%s: %v, want %s", environ, err, want)
-		}
-	}
-}
-
 func TestPlaceholders(t *testing.T) {
 	placeholders := map[string][]string{
 		"<YOUR_…>": {"<YOUR_ITWIN_CLIENT_ID>", "https://<YOUR_TENANT>.us.auth0.com/", "x,<YOUR_hunter2>"},
