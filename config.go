@@ -105,6 +105,16 @@ func loadConfig(environ []string, dir string) (config, *dotenv.Findings, error) 
 	return c, f, f.Finish()
 }
 
+// settingsError says everything that is wrong with the settings.
+func settingsError(found *dotenv.Findings, err error) error {
+	lines := append([]string{"the settings cannot be used:", err.Error()}, found.Warnings...)
+	text := strings.ReplaceAll(strings.Join(lines, "\n"), "\n", "\n  ")
+	if found.Incomplete {
+		text += "\nFill in .env.local (.env says how). To try the server without any settings: go run . demo"
+	}
+	return errors.New(text)
+}
+
 // serviceID is the form of a service application's client ID. In any other form
 // it may be the secret.
 var serviceID = regexp.MustCompile(`^service-[A-Za-z0-9-]+$`)
@@ -136,7 +146,7 @@ func (c *config) checkCertificate(f *dotenv.Findings) {
 	}
 	pair, err := server.LoadCertificate(c.CertFile, c.KeyFile)
 	if err == nil {
-		if warning := server.Ending(pair); warning != "" {
+		if warning := server.ExpiryWarning(pair); warning != "" {
 			f.Warnings = append(f.Warnings, warning)
 		}
 		return

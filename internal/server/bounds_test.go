@@ -122,7 +122,7 @@ func TestNetHTTPSaysItInTheLog(t *testing.T) {
 		{"callers' doing", "http: TLS handshake error from 10.0.0.1:1: \x1b[31mEOF", `level=DEBUG msg=net/http said="\"http: TLS handshake error from 10.0.0.1:1: \\x1b[31mEOF\\n\""`},
 		{"a panic", "http: panic serving 10.0.0.1:1: boom\n\ngoroutine 1:\n" + long, `level=ERROR msg=net/http said="\"http: panic serving 10.0.0.1:1: boom\\n\\ngoroutine 1:\\n` + long + `\\n\""`},
 	} {
-		b := new(book)
+		b := new(logBuffer)
 		newServer(t.Context(), hello, b.logger()).ErrorLog.Print(test.line)
 		got := b.String()
 		wantContains(t, got, test.want)
@@ -150,12 +150,12 @@ func TestPanicIsLoggedAndHurtsNobodyElse(t *testing.T) {
 	})
 }
 
-func TestAside(t *testing.T) {
+func TestServeMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
-		r := running{pipes: newPipes(), log: new(book)}
+		r := running{pipes: newPipes(), log: new(logBuffer)}
 		done := make(chan struct{})
-		go func() { defer close(done); Aside(ctx, r.pipes, hello, r.log.logger()) }()
+		go func() { defer close(done); ServeMetrics(ctx, r.pipes, hello, r.log.logger()) }()
 		if got, err := get(r.client(), "http://x/"); got != "200 OK hello" {
 			t.Errorf("got %q (%v), want 200 OK hello", got, err)
 		}
@@ -174,9 +174,9 @@ func TestAside(t *testing.T) {
 
 func TestAsideSaysThatItHasFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := running{pipes: newPipes(), log: new(book)}
+		r := running{pipes: newPipes(), log: new(logBuffer)}
 		r.pipes.Close()
-		Aside(t.Context(), r.pipes, hello, r.log.logger())
+		ServeMetrics(t.Context(), r.pipes, hello, r.log.logger())
 		wantContains(t, r.log.String(), "level=ERROR", "the metrics are not served any more")
 	})
 }

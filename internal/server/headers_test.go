@@ -25,7 +25,7 @@ func through(origins []string, method, body string, header http.Header) *http.Re
 	r := httptest.NewRequest(method, "/getToken", reader)
 	maps.Copy(r.Header, header)
 	w := httptest.NewRecorder()
-	Handler(origins, next).ServeHTTP(w, r)
+	Headers(origins, next).ServeHTTP(w, r)
 	return w.Result()
 }
 
@@ -152,7 +152,7 @@ func TestOnlyOPTIONSIsAPreflight(t *testing.T) {
 // A body is left unread, so its connection cannot be used again. Over sockets,
 // since that is net/http's part.
 func TestABodyEndsTheConnection(t *testing.T) {
-	server := httptest.NewServer(Handler(nil, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })))
+	server := httptest.NewServer(Headers(nil, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })))
 	defer server.Close()
 	for _, test := range []struct {
 		name string

@@ -13,39 +13,39 @@ import (
 
 func tcp(addr string) net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(addr)) }
 
-func TestReachable(t *testing.T) {
-	local := []Reach{{"this machine", "localhost:3001"}, {"the Android emulator", "10.0.2.2:3001"}}
+func TestAddresses(t *testing.T) {
+	local := []Address{{"this machine", "localhost:3001"}, {"the Android emulator", "10.0.2.2:3001"}}
 	for _, test := range []struct {
 		addr string
-		want []Reach
+		want []Address
 	}{
 		{"127.0.0.1:3001", local},
-		{"127.0.0.2:3001", []Reach{{"this machine", "127.0.0.2:3001"}}},
-		{"[::1]:3001", []Reach{{"this machine", "[::1]:3001"}}},
-		{"192.0.2.7:3001", []Reach{{"the network", "192.0.2.7:3001"}}},
-		{"[2001:db8::7]:3001", []Reach{{"the network", "[2001:db8::7]:3001"}}},
+		{"127.0.0.2:3001", []Address{{"this machine", "127.0.0.2:3001"}}},
+		{"[::1]:3001", []Address{{"this machine", "[::1]:3001"}}},
+		{"192.0.2.7:3001", []Address{{"the network", "192.0.2.7:3001"}}},
+		{"[2001:db8::7]:3001", []Address{{"the network", "[2001:db8::7]:3001"}}},
 	} {
-		if got := Reachable(tcp(test.addr)); !slices.Equal(got, test.want) {
-			t.Errorf("Reachable(%s) = %v, want %v", test.addr, got, test.want)
+		if got := Addresses(tcp(test.addr)); !slices.Equal(got, test.want) {
+			t.Errorf("Addresses(%s) = %v, want %v", test.addr, got, test.want)
 		}
 	}
 }
 
 func TestReachableOnEveryInterface(t *testing.T) {
-	var want []Reach
+	var want []Address
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range addrs {
 		if ip := a.(*net.IPNet).IP; ip.To4() != nil && ip.IsGlobalUnicast() {
-			want = append(want, Reach{"the network", ip.String() + ":3001"})
+			want = append(want, Address{"the network", ip.String() + ":3001"})
 		}
 	}
-	want = slices.Insert(want, 0, Reach{"this machine", "localhost:3001"}, Reach{"the Android emulator", "10.0.2.2:3001"})
+	want = slices.Insert(want, 0, Address{"this machine", "localhost:3001"}, Address{"the Android emulator", "10.0.2.2:3001"})
 	for _, addr := range []string{"[::]:3001", "0.0.0.0:3001"} {
-		if got := Reachable(tcp(addr)); !slices.Equal(got, want) {
-			t.Errorf("Reachable(%s) = %v, want %v", addr, got, want)
+		if got := Addresses(tcp(addr)); !slices.Equal(got, want) {
+			t.Errorf("Addresses(%s) = %v, want %v", addr, got, want)
 		}
 	}
 }
@@ -128,12 +128,12 @@ func TestAnnounce(t *testing.T) {
 			`level=INFO msg=reachable from="the network" url=https://192.0.2.7:443/getToken`,
 		}},
 	} {
-		got := lines(func(log *slog.Logger) { Announce(log, tcp(test.addr), test.tls) })
+		got := lines(func(log *slog.Logger) { Announce(log, tcp(test.addr), test.tls, "PORT") })
 		if !slices.Equal(got, test.want) {
 			t.Errorf("Announce(%s, %v) logged\n%s\nwant\n%s", test.addr, test.tls, strings.Join(got, "\n"), strings.Join(test.want, "\n"))
 		}
 	}
-	everywhere := lines(func(log *slog.Logger) { Announce(log, tcp("[::]:3001"), false) })
+	everywhere := lines(func(log *slog.Logger) { Announce(log, tcp("[::]:3001"), false, "default") })
 	if everywhere[len(everywhere)-1] != plain {
 		t.Errorf("on every interface: the last line is %q, want %q", everywhere[len(everywhere)-1], plain)
 	}

@@ -82,16 +82,16 @@ func TestProbesStillReachAServerThatIsShuttingDown(t *testing.T) {
 		if time.Since(begun) != 0 {
 			t.Errorf("told after %v, want at once", time.Since(begun))
 		}
-		time.Sleep(linger - time.Millisecond)
+		time.Sleep(drainDelay - time.Millisecond)
 		if got, err := get(r.client(), "http://x/"); got != "200 OK hello" {
-			t.Errorf("while it lingers: got %q (%v), want 200 OK hello", got, err)
+			t.Errorf("while it drainDelays: got %q (%v), want 200 OK hello", got, err)
 		}
 		time.Sleep(2 * time.Millisecond)
 		if conn, err := r.dial(); err == nil {
 			conn.Close()
 			t.Error("connected after the listener should have been closed")
 		}
-		wantEnd(t, r, begun, linger)
+		wantEnd(t, r, begun, drainDelay)
 	})
 }
 
@@ -104,7 +104,7 @@ func TestIdleConnectionsDoNotDelayTheEnd(t *testing.T) {
 			t.Fatalf("got %q (%v), want 200 OK hello", got, err)
 		}
 		r.stop()
-		wantEnd(t, r, time.Now(), linger)
+		wantEnd(t, r, time.Now(), drainDelay)
 	})
 }
 
@@ -115,10 +115,10 @@ func TestWhoStillWaitsIsToldInTheEnd(t *testing.T) {
 		r.stop()
 		begun := time.Now()
 		got := <-waiting
-		if got.answer != "503 Service Unavailable interrupted" || got.at.Sub(begun) != linger+drain {
-			t.Errorf("got %q (%v) after %v, want 503 after %v", got.answer, got.err, got.at.Sub(begun), linger+drain)
+		if got.answer != "503 Service Unavailable interrupted" || got.at.Sub(begun) != drainDelay+shutdownTimeout {
+			t.Errorf("got %q (%v) after %v, want 503 after %v", got.answer, got.err, got.at.Sub(begun), drainDelay+shutdownTimeout)
 		}
-		wantEnd(t, r, begun, linger+drain)
+		wantEnd(t, r, begun, drainDelay+shutdownTimeout)
 	})
 }
 
@@ -128,7 +128,7 @@ func TestNobodyCanHoldUpTheEnd(t *testing.T) {
 		deaf := under(r, "/")
 		r.stop()
 		begun := time.Now()
-		wantEnd(t, r, begun, linger+drain+cut)
+		wantEnd(t, r, begun, drainDelay+shutdownTimeout+closeTimeout)
 		if got := <-deaf; got.err == nil || got.at.Sub(begun) > 10*time.Second {
 			t.Errorf("got %q after %v, want a broken connection within 10s", got.answer, got.at.Sub(begun))
 		}
@@ -194,7 +194,7 @@ func TestShutdownOverSockets(t *testing.T) {
 	})
 	stopping, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
-		ended <- Run(ctx, Server{Listener: listener, Handler: handler, Log: new(book).logger(), Stopping: func() { close(stopping) }})
+		ended <- Run(ctx, Server{Listener: listener, Handler: handler, Log: new(logBuffer).logger(), Stopping: func() { close(stopping) }})
 	}()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	base := "http://" + listener.Addr().String()
@@ -222,7 +222,7 @@ func TestShutdownOverSockets(t *testing.T) {
 // with an answer that it ends: nothing it sends is cut.
 func TestAShutdownEndsConnectionsBetweenRequests(t *testing.T) {
 	var stopping atomic.Bool
-	server := httptest.NewServer(closing(&stopping, takes(0)))
+	server := httptest.NewServer(closeWhen(&stopping, takes(0)))
 	defer server.Close()
 	for _, stop := range []bool{false, true} {
 		stopping.Store(stop)

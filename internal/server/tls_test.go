@@ -20,10 +20,12 @@ func startSockets(t *testing.T, handler http.Handler) (addr string) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
-	certificate := Certificate(certFile, keyFile, nil)
-	all.Go(func() { certificate.Run(ctx) })
-	server := newServer(ctx, handler, new(book).logger())
-	all.Go(func() { serve(server, Server{Listener: listener, Certificate: certificate}) })
+	certificate, err := NewCertificate(certFile, keyFile, new(logBuffer).logger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := newServer(ctx, handler, new(logBuffer).logger())
+	all.Go(func() { serve(server, listener, certificate) })
 	t.Cleanup(func() { cancel(); server.Close(); all.Wait() })
 	return listener.Addr().String()
 }
