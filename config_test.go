@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -12,7 +13,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"itwin-token-server/internal/dotenv"
@@ -161,8 +161,8 @@ func TestRefusedTogether(t *testing.T) {
 		{"CLIENT_SECRET", awkward + "|CLIENT_SECRET_FILE=" + file, "got both"},
 		{"TLS_KEY_FILE", "|TLS_CERT_FILE=" + file, "got nothing"},
 		{"TLS_CERT_FILE", "|TLS_KEY_FILE=" + file, "got nothing"},
-		{"TLS_CERT_FILE", "hunter2|TLS_KEY_FILE=" + file, "got " + syscall.ENOENT.Error()},
-		{"TLS_KEY_FILE", "hunter2|TLS_CERT_FILE=" + file, "got " + syscall.ENOENT.Error()},
+		{"TLS_CERT_FILE", "hunter2|TLS_KEY_FILE=" + file, "got " + notFound()},
+		{"TLS_KEY_FILE", "hunter2|TLS_CERT_FILE=" + file, "got " + notFound()},
 		{"TLS_CERT_FILE", file + "|TLS_KEY_FILE=" + file, ""},
 	}
 	for _, test := range tests {
@@ -172,6 +172,12 @@ func TestRefusedTogether(t *testing.T) {
 			t.Errorf("%s=%q gives\n%v, want %s and %q", test.name, test.environ, err, test.name, test.want)
 		}
 	}
+}
+
+// notFound is what the system says of a missing file.
+func notFound() string {
+	_, err := os.Open("no-such-file")
+	return errors.Unwrap(err).Error()
 }
 
 func TestAllErrorsAtOnce(t *testing.T) {
@@ -247,7 +253,7 @@ func TestRefusedSecretFiles(t *testing.T) {
 			t.Errorf("%s: %v, want %s", test.name, err, want+test.want)
 		}
 	}
-	if _, _, err := withSecretFile(t.TempDir()); err == nil || err.Error() != want+syscall.ENOENT.Error() {
+	if _, _, err := withSecretFile(t.TempDir()); err == nil || err.Error() != want+notFound() {
 		t.Errorf("missing: %v, want %s and what the system says", err, want)
 	}
 	if _, _, err := loadConfig(complete("CLIENT_SECRET=", "CLIENT_SECRET_FILE="+t.TempDir()), ""); err == nil || !strings.HasPrefix(err.Error(), want) {
@@ -256,14 +262,14 @@ func TestRefusedSecretFiles(t *testing.T) {
 }
 
 func TestASecretInTheWrongVariableIsNotShown(t *testing.T) {
-	const pasted = "hunter2+kVHJ1yXNxUpvbSvR5RyCKvBuKtjrIoBJNvrCKd4gwFo7k6CNUjHMfDNp=="
-	dir := folder(t, "secret", pasted)
+	const known, unknown = "hunter2+kVHJ/w==", "hunter2+kVHJ1yXNxUpvbSvR5RyCKvBuKtjrIoBJNvrCKd4gwFo7k6CNUjHMfDNp=="
+	dir := folder(t, "secret", known)
 	for _, s := range new(config).settings() {
 		name := strings.TrimPrefix(s.Name, prefix)
 		for how, environ := range map[string][]string{
-			"of its own variable": complete("CLIENT_SECRET="+pasted, name+"="+pasted),
-			"of the file":         complete("CLIENT_SECRET=", "CLIENT_SECRET_FILE="+filepath.Join(dir, "secret"), name+"="+pasted),
-			"that is nowhere":     complete(name + "=" + pasted),
+			"of its own variable": complete("CLIENT_SECRET="+known, name+"="+known),
+			"of the file":         complete("CLIENT_SECRET=", "CLIENT_SECRET_FILE="+filepath.Join(dir, "secret"), name+"="+known),
+			"that is nowhere":     complete(name + "=" + unknown),
 		} {
 			_, f, err := loadConfig(environ, "")
 			if text := fmt.Sprintf("%v %+v", err, f); strings.Contains(text, "hunter2") {
@@ -331,19 +337,15 @@ func without(t *testing.T, what, text string) {
 
 func TestMisspeltNames(t *testing.T) {
 	typos := map[string][]string{
-		"AUTH0_DOMAIN": {"AUTHO_DOMAIN"}, "AUTH0_AUDIENCE": {"AUDIENCE", "AUTH0_AUDIENCES"}, "AUTH0_ORGANIZATION": {"AUTH0_ORGANISATION", "ORGANIZATION"},
-		"CLIENT_ID": {"CLIENTID"}, "CORS_ORIGINS": {"CORS_ORIGIN"}, "LOG_LEVEL": {"LOGLEVEL"}, "TLS_CERT_FILE": {"TLS_CERTFILE", "TLS_CERT"},
+		"AUTH0_AUDIENCE": {"AUDIENCE"}, "AUTH0_ORGANIZATION": {"AUTH0_ORGANISATION", "ORGANIZATION"}, "TLS_CERT_FILE": {"TLS_CERTIFICATE"}, "LOG_LEVEL": {"LEVEL"},
 	}
 	table := new(config).settings()
-	isSetting := func(name string) bool {
-		return slices.ContainsFunc(table, func(s dotenv.Setting) bool { return s.Name == prefix+name })
-	}
 	for _, s := range table {
 		name := strings.TrimPrefix(s.Name, prefix)
 		for i := range len(name) - 1 { // one letter left out, two swapped
 			typos[name] = append(typos[name], name[:i]+name[i+1:], name[:i]+name[i+1:i+2]+name[i:i+1]+name[i+2:])
 		}
-		for _, typo := range slices.DeleteFunc(typos[name], isSetting) {
+		for _, typo := range slices.DeleteFunc(typos[name], func(typo string) bool { return typo == name }) {
 			_, f, err := loadConfig(complete(typo+"=hunter2"), "")
 			if want := " in environment is not a setting; did you mean " + s.Name + "?"; err != nil || len(f.Warnings) != 1 || !strings.HasSuffix(f.Warnings[0], want) {
 				t.Errorf("%s: %q, %v; want %q", typo, f.Warnings, err, want)

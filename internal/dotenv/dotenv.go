@@ -33,7 +33,7 @@ type Setting struct {
 	placeholder string // found instead of a value, and where
 }
 
-// Findings are the settings as they were found, and what there is to say of them.
+// Findings are the settings as they were found, with warnings and errors.
 type Findings struct {
 	Settings   []Setting
 	Warnings   []string

@@ -100,17 +100,17 @@ func Origins(text string) ([]string, bool) {
 	return origins, ok
 }
 
-// notASCII reports what is not printable ASCII, the lookalikes of other scripts
-// among it.
+// notASCII reports characters outside printable ASCII, such as the lookalikes of
+// other scripts.
 func notASCII(r rune) bool { return r < ' ' || r > '~' }
 
-// Longer values are shown only if they are public: a secret put into the wrong
-// variable is mostly refused there, and longer than an honest value. Audiences
-// may be Auth0's client IDs, of 32 characters.
+// The limits in characters above which a value is shown only if it is public: it
+// may be a secret in the wrong variable. Most variables refuse a secret; accepted
+// are, for instance, audiences, which may be client IDs of 32 characters.
 const maxRefused, maxAccepted = 20, 40
 
-// public matches a URL or host, or a path, none of whose parts is as long as a
-// secret. A secret in Base64 has no dots, and a JWT longer labels.
+// public matches a URL, a host or a path, with parts too short for a secret. A
+// Base64 secret has no dots, and a JWT has longer labels.
 var public = regexp.MustCompile(`(?i)^(([a-z]{2,10}:/{0,2})*([\pL\d_*-]{1,63}\.)+[\pL\d-]{1,24}\.?(:\w{0,5})?([/\\?#][\w.-]{0,32})*|` +
 	`(~|\.\.?|[a-z]:)?([/\\][\w.-]{0,32})+)$`)
 
@@ -142,7 +142,8 @@ func (s *Setting) show(secrets []string) string {
 	return strconv.QuoteToASCII(s.value[:min(len(s.value), 100)])
 }
 
-// holds reports whether the secret is the value, or a part of it that is no accident.
+// holds reports whether the value is the secret, or contains it. In a longer value,
+// a short secret would be a coincidence.
 func (s *Setting) holds(secret string) bool {
 	secret = strings.Trim(secret, ` "'`)
 	return secret != "" && (s.value == secret || len(secret) >= 8 && strings.Contains(s.value, secret))
