@@ -205,7 +205,7 @@ func (s *service) run(ctx context.Context, listener net.Listener, handler http.H
 	defer stop()
 	running.Go(func() { s.users.keys.Run(background) })
 	running.Go(func() { s.tokens.Run(background) })
-	srv := server.Server{Listener: listener, Handler: handler, Log: s.log, Stopping: func() {
+	srv := server.Server{Listener: listener, Handler: handler, Origins: s.config.Origins, Log: s.log, Stopping: func() {
 		s.draining.Store(true)
 		s.log.Info("shutting down")
 	}}
