@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help test race lint fuzz fuzz-long faults soak bench growth profile interop viewer-test release image replicas deploy-test
+.PHONY: help test race lint fuzz fuzz-long faults soak bench bench-build profile interop viewer-test release image replicas deploy-test
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -25,14 +25,20 @@ faults: ## outages, attacks and renewals, on the built program
 soak: ## ten minutes of mixed load, with faults that start and end
 	go test -tags soak -count=1 -timeout 20m -run Soak -v ./internal/faults
 
-bench: ## CPU, memory and start-up beside others' servers; writes bench/results.* and the README's table
-	cd bench && go run . -readme ../README.md
+bench: bench-build ## CPU, latency, memory and start-up beside others' servers, into bench/README.md
+	cd bench && go run . -readme README.md targets growth log
 
-growth: ## the same with 1, 2 and 4 processors, and with a log that is read slowly
-	cd bench && go run . -growth
+stripped = -trimpath -ldflags='-s -w'
 
-profile: ## CPU, allocation and lock profiles of both workloads, into bench/profiles
-	cd bench && go run . -profile profiles
+bench-build:
+	@command -v haproxy || { echo "haproxy is not installed (Debian's package haproxy)"; exit 1; }
+	CGO_ENABLED=0 go build $(stripped) -o bench/.bin/server .
+	CGO_ENABLED=0 go -C bench build $(stripped) -o .bin/baseline ./baseline
+	CGO_ENABLED=0 GOBIN=$(CURDIR)/bench/.bin go install $(stripped) github.com/oauth2-proxy/oauth2-proxy/v7@v7.15.4
+
+profile: ## a CPU profile of the server under both workloads, for go tool pprof
+	go test -run '^$$' -bench Serve -benchtime 10s -cpuprofile bench/cpu.pprof -o /dev/null .
+	go tool pprof -top bench/cpu.pprof 2>/dev/null | head -25
 
 interop: ## the built server with oidc-provider as both Auth0 and IMS, and in Chromium
 	bash interop/test.sh

@@ -2,19 +2,16 @@ package main
 
 import (
 	"context"
-	"crypto"
-	"crypto/rsa"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
+	"github.com/MicahParks/keyfunc/v3"
 	"github.com/golang-jwt/jwt/v5"
 
 	"itwin-token-server/internal/fresh"
@@ -27,249 +24,253 @@ const (
 	// leeway is how far Auth0's clock and ours may differ.
 	leeway = 30 * time.Second
 
-	// keysRenew and keysUntil are how often the keys are fetched, and for how
-	// long they serve when Auth0 is gone: a revoked key is dead within minutes,
-	// and a day's outage leaves users signed in.
-	keysRenew = 5 * time.Minute
-	keysUntil = 24 * time.Hour
+	// Keys are fetched every keysRenew, so that a revoked key is refused within
+	// minutes, and used for at most keysExpiry, so that users stay signed in when
+	// Auth0 is down for a day.
+	keysRenew  = 5 * time.Minute
+	keysExpiry = 24 * time.Hour
 
-	// keysHurry is the longest pause between tries while there are no keys: after
-	// a fetch that hangs, still within 15 s of Auth0's return.
-	keysHurry = 4 * time.Second
+	// keysMaxBackoff is the longest pause between two fetches while there are no
+	// keys: short enough to recover within 15 s of Auth0's return.
+	keysMaxBackoff = 4 * time.Second
 
-	// keyPatience is how long a caller with an unknown key waits for a fetch.
-	keyPatience = 3 * time.Second
+	// unknownKeyTimeout is how long a request with an unknown key waits for a fetch.
+	unknownKeyTimeout = 3 * time.Second
+
+	// maxTime is the largest time in a token, in seconds: larger numbers are no
+	// longer exact in JSON, and overflow when they are converted (RFC 8259 §6).
+	maxTime = 1 << 53
+
+	// A token of more than smallToken bytes may have at most maxJSONValues values:
+	// to decode a few thousand costs many times as much as to verify a signature.
+	smallToken    = 2 << 10
+	maxJSONValues = 500
 )
 
-// A refusal is why a token is not accepted: fixed words for the caller, and a
-// short reason for the log and the metrics. Nothing in it comes from the token.
-type refusal struct{ reason, words string }
-
-func (r refusal) Error() string { return r.words }
-
-var (
-	errNotJWT    = refusal{"not_jwt", "the token is not a JWT: request an audience in Auth0"}
-	errMalformed = refusal{"malformed", "the token is not a well-formed JWT"}
-	errAlgorithm = refusal{"algorithm", "the token is not signed with RS256"}
-	errType      = refusal{"type", "the token's typ is neither JWT nor at+jwt"}
-	errCritical  = refusal{"critical", "the token's header has a crit"}
-	errNoKeyID   = refusal{"no_kid", "the token names no signing key (kid)"}
-	errIssuer    = refusal{"issuer", "another issuer: the token is not of this server's Auth0 tenant"}
-	errAudience  = refusal{"audience", "another audience: the token is for none that this server accepts"}
-	errExpired   = refusal{"expired", "expired"}
-	errNoExpiry  = refusal{"no_exp", "the token has no expiry (exp)"}
-	errNotYet    = refusal{"not_yet", "not valid yet"}
-	errClaims    = refusal{"claims", "a claim of the token has the wrong type"}
-	errUnknown   = refusal{"unknown_key", "signed with a key that this server's Auth0 tenant does not publish"}
-	errSignature = refusal{"signature", "the signature does not verify"}
-	errScope     = refusal{"scope", "a required scope is missing"}
-)
-
-// errNoKeys wraps what keeps the keys away. It is never the caller's fault.
-var errNoKeys = errors.New("no keys of Auth0 to verify with")
-
-// A caller is who sent a token that was found good.
-type caller struct {
-	subject string // the token's sub, as the log may show it
-}
-
-// A keySet is the tenant's signing keys at one moment, and what was found good by
-// them: with another set, all is checked again.
+// A keySet is the tenant's keys as they were fetched, and the tokens that were
+// verified with them.
 type keySet struct {
-	keys   map[string]*rsa.PublicKey // by kid
-	good   tokencache.Tokens[caller]
-	header atomic.Pointer[tokenHeader] // of the last good token
+	keyfunc.Keyfunc
+	verified tokencache.Cache
 }
 
-// A verifier checks users' tokens against one Auth0 tenant.
+// A verifier checks user tokens of one Auth0 tenant.
 type verifier struct {
-	keys      *fresh.Value[*keySet]
-	validator *jwt.Validator
-	required  []string // scopes
+	keys          *fresh.Value[*keySet]
+	parser        *jwt.Parser
+	validator     *jwt.Validator
+	scopes        []string // required
+	organizations []string // allowed; none: any
 }
 
-// newVerifier makes a verifier for the tenant, audiences and scopes of c. Its
-// keys are fetched once keys.Run runs; report hears of each fetch.
+// newVerifier returns a verifier for the tenant, audiences, scopes and
+// organizations of c. It fetches keys while keys.Run runs; report is called after
+// each fetch.
 func newVerifier(c config, transport http.RoundTripper, report func(time.Duration, error)) *verifier {
-	checks := []jwt.ParserOption{jwt.WithIssuer(c.issuer()), jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithLeeway(leeway)}
+	options := []jwt.ParserOption{
+		// The algorithm is ours to choose, never the token's (RFC 8725 §3.1).
+		jwt.WithValidMethods([]string{jwt.SigningMethodRS256.Alg()}),
+		jwt.WithStrictDecoding(),
+		jwt.WithIssuer(c.issuer()),
+		jwt.WithExpirationRequired(),
+		jwt.WithIssuedAt(),
+		jwt.WithLeeway(leeway),
+	}
 	if len(c.Audiences) > 0 { // jwt takes an empty list for "check nothing"
-		checks = append(checks, jwt.WithAudience(c.Audiences...))
+		options = append(options, jwt.WithAudience(c.Audiences...))
 	}
 	return &verifier{
 		keys: fresh.New(fresh.Config[*keySet]{
 			Fetch: func(ctx context.Context) (*keySet, fresh.Term, error) {
 				keys, err := jwks.Fetch(ctx, transport, c.Domain)
-				return &keySet{keys: keys}, fresh.Term{Renew: keysRenew, Until: keysUntil}, err
+				return &keySet{Keyfunc: keys}, fresh.Term{Renew: keysRenew, Until: keysExpiry}, err
 			},
-			Report: report, Hurry: keysHurry,
+			Report:     report,
+			MaxBackoff: keysMaxBackoff,
 		}),
-		validator: jwt.NewValidator(checks...),
-		required:  c.RequiredScopes,
+		parser:        jwt.NewParser(options...),
+		validator:     jwt.NewValidator(options...),
+		scopes:        c.RequiredScopes,
+		organizations: c.Organizations,
 	}
 }
 
-// verify checks a token, and says whose it is. Where the keys are not there it
-// waits for the fetch under way, until the deadline. Its errors are a [refusal],
-// or wrap errNoKeys; with errScope it is still known who asks.
-func (v *verifier) verify(ctx context.Context, raw string, deadline time.Time) (caller, error) {
-	keys, err := v.keys.Get(ctx, deadline)
+// verify checks a user token and returns its subject, as the log may show it. If
+// there are no keys it waits for a fetch in progress, until ctx ends. Its errors
+// are problems, or wrap one; with errScope and errOrganization the subject is
+// known.
+func (v *verifier) verify(ctx context.Context, raw string) (subject string, err error) {
+	keys, err := v.keys.Get(ctx)
 	if err != nil {
-		return caller{}, fmt.Errorf("%w: %w", errNoKeys, err)
+		return "", fmt.Errorf("%w: %w", errNoKeys, err)
 	}
-	place := keys.good.Place(raw)
-	if who, ok := place.Get(); ok {
-		return who, nil
+	id := tokencache.KeyOf(raw)
+	if subject, ok := keys.verified.Get(id); ok {
+		return subject, nil
 	}
-	token, err := parse(raw, keys.header.Load())
+	if err := checkForm(raw); err != nil {
+		return "", err
+	}
+	claims := jwt.MapClaims{} // not a struct, whose names would match in any case
+	token, err := v.parser.ParseWithClaims(raw, claims, func(token *jwt.Token) (key any, err error) {
+		if err := checkHeader(token.Header); err != nil {
+			return nil, err
+		}
+		if key, err = keys.Keyfunc.Keyfunc(token); err == nil {
+			return key, nil
+		}
+		// Only a token that would pass otherwise may cause a fetch.
+		if err := v.checkClaims(claims, v.validator.Validate(claims)); err != nil {
+			return nil, err
+		}
+		if keys, err = v.newerKeys(ctx, keys); err != nil {
+			return nil, err
+		}
+		if key, err = keys.Keyfunc.Keyfunc(token); err != nil {
+			return nil, errUnknownKey
+		}
+		return key, nil
+	})
+	if err != nil && !errors.Is(err, jwt.ErrTokenInvalidClaims) {
+		return "", parseProblem(token, err)
+	}
+	err = v.checkClaims(claims, err)
+	if err != nil && err != errScope && err != errOrganization {
+		return "", err
+	}
+	subject, _ = claims["sub"].(string)
+	subject = telemetry.Subject(subject)
 	if err != nil {
-		return caller{}, err
+		return subject, err
 	}
-	if err := v.validate(token.claims); err != nil {
-		return caller{}, err
-	}
-	scoped := v.hasScopes(token.claims)
-	key, known := keys.keys[token.header.kid]
-	if !known && scoped {
-		// Only now: a token that would fail anyway must not cause a fetch.
-		keys, err = v.keys.Newer(ctx, earlier(deadline, time.Now().Add(keyPatience)), keys)
-		if err != nil {
-			return caller{}, fmt.Errorf("%w: %w", errNoKeys, err)
-		}
-		key, known = keys.keys[token.header.kid]
-		place = keys.good.Place(raw)
-	}
-	if !known {
-		return caller{}, errUnknown
-	}
-	if rsa.VerifyPKCS1v15(key, crypto.SHA256, token.sum[:], token.signature) != nil { // RS256 (RFC 7518 §3.3)
-		return caller{}, errSignature
-	}
-	sub, _ := token.claims["sub"].(string)
-	who := caller{telemetry.Subject(sub)}
-	if !scoped {
-		return who, errScope
-	}
-	expires, _ := token.claims.GetExpirationTime() // validate has seen it
-	place.Put(who, expires.Add(leeway))
-	if keys.header.Load() != token.header {
-		keys.header.Store(token.header)
-	}
-	return who, nil
+	expiry, _ := claims.GetExpirationTime() // present: checked
+	keys.verified.Put(id, subject, expiry.Add(leeway))
+	return subject, nil
 }
 
-// A parsedToken is a token taken apart. Nothing in it is to be believed yet.
-type parsedToken struct {
-	header    *tokenHeader
-	claims    jwt.MapClaims
-	sum       [sha256.Size]byte // of what the signature is over
-	signature []byte
+// newerKeys fetches the keys again, within the limits of [fresh.Value.Newer].
+func (v *verifier) newerKeys(ctx context.Context, keys *keySet) (*keySet, error) {
+	ctx, cancel := context.WithTimeout(ctx, unknownKeyTimeout)
+	defer cancel()
+	keys, err := v.keys.Newer(ctx, keys)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errKeysOutdated, err)
+	}
+	return keys, nil
 }
 
-// A tokenHeader is a header that passed its checks.
-type tokenHeader struct{ text, kid string }
-
-// segment is how a part of a token is written (RFC 7515 §2), and the only way.
-var segment = base64.RawURLEncoding.Strict()
-
-// parse takes a token apart (RFC 7515 §3.1) and checks its header, unless that is
-// the last good one: a tenant's tokens differ in their claims, hardly ever in
-// their headers.
-func parse(raw string, last *tokenHeader) (token parsedToken, err error) {
-	header, rest, _ := strings.Cut(raw, ".")
-	payload, signature, ok := strings.Cut(rest, ".")
-	if !ok || strings.Contains(signature, ".") { // Auth0's opaque tokens have no dot, or four
-		return token, errNotJWT
+// checkForm refuses what is not a JWT, and what would cost too much to decode: jwt
+// decodes the claims before it verifies the signature.
+func checkForm(raw string) error {
+	parts := strings.Split(raw, ".")
+	if len(parts) != 3 { // an opaque token has one part, or five
+		return errNotJWT
 	}
-	if token.header = last; last == nil || last.text != header {
-		if token.header, err = parseHeader(header); err != nil {
-			return token, err
-		}
-	}
-	claims, err := segment.DecodeString(payload)
-	if err != nil || json.Unmarshal(claims, &token.claims) != nil {
-		return token, errMalformed
-	}
-	if token.signature, err = segment.DecodeString(signature); err != nil {
-		return token, errMalformed
-	}
-	var buffer [1 << 10]byte // most tokens fit, and are then not copied to the heap
-	token.sum = sha256.Sum256(append(buffer[:0], raw[:len(header)+1+len(payload)]...))
-	return token, nil
-}
-
-// parseHeader checks a header. The algorithm is ours to choose, never the
-// token's (RFC 8725 §3.1), and so is the key: jwk, jku, x5u and x5c are not
-// looked at. Names match exactly, as they do in a map and not in a struct.
-func parseHeader(text string) (*tokenHeader, error) {
-	decoded, err := segment.DecodeString(text)
-	var header map[string]any
-	if err != nil || json.Unmarshal(decoded, &header) != nil {
-		return nil, errMalformed
-	}
-	if header["alg"] != "RS256" {
-		return nil, errAlgorithm
-	}
-	// To honour a crit is to know each name in it (RFC 7515 §4.1.11). We know none.
-	if _, critical := header["crit"]; critical {
-		return nil, errCritical
-	}
-	if typ, ok := header["typ"]; ok && !isTokenType(typ) {
-		return nil, errType
-	}
-	kid, _ := header["kid"].(string)
-	if kid == "" {
-		return nil, errNoKeyID
-	}
-	return &tokenHeader{text, kid}, nil
-}
-
-// isTokenType takes JWT, and at+jwt of the RFC 9068 profile. Media types have
-// no case (RFC 7515 §4.1.9).
-func isTokenType(typ any) bool {
-	text, _ := typ.(string)
-	return strings.EqualFold(text, "JWT") || strings.EqualFold(text, "at+jwt")
-}
-
-// validate checks the claims. Of several faults it names the one that explains
-// the others: a token of another tenant is not "expired".
-func (v *verifier) validate(claims jwt.MapClaims) error {
-	err := v.validator.Validate(claims)
-	if err == nil {
+	if len(raw) <= smallToken {
 		return nil
 	}
-	expires, _ := claims.GetExpirationTime()
-	switch {
-	case claims["iss"] == nil, claims["iss"] == "", errors.Is(err, jwt.ErrTokenInvalidIssuer):
-		return errIssuer
-	case errors.Is(err, jwt.ErrInvalidType):
-		return errClaims
-	case expires == nil:
-		return errNoExpiry
-	case errors.Is(err, jwt.ErrTokenExpired):
-		return errExpired
-	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
-		return errNotYet
+	values := 0
+	for _, part := range parts[:2] {
+		text, _ := base64.RawURLEncoding.DecodeString(part) // jwt reports the error
+		for _, b := range text {
+			if b == '{' || b == '[' || b == ',' {
+				values++
+			}
+		}
 	}
-	return errAudience // the one check that is left
+	if values > maxJSONValues {
+		return errTooLong
+	}
+	return nil
 }
 
-// hasScopes looks for each required scope in the token's scope (RFC 8693 §4.2),
-// and in the permissions that Auth0 adds with RBAC.
-func (v *verifier) hasScopes(claims jwt.MapClaims) bool {
-	if len(v.required) == 0 {
-		return true
+// checkHeader checks what jwt doesn't. The header's jwk, jku, x5u and x5c are
+// never looked at (RFC 8725 §3.1).
+func checkHeader(header map[string]any) error {
+	// No extension is supported, so none may be critical (RFC 7515 §4.1.11).
+	if _, ok := header["crit"]; ok {
+		return errCritical
 	}
-	text, _ := claims["scope"].(string)
-	scopes := strings.Fields(text)
-	permissions, _ := claims["permissions"].([]any)
-	return !slices.ContainsFunc(v.required, func(required string) bool {
-		return !slices.Contains(scopes, required) && !slices.Contains(permissions, any(required))
+	if typ, ok := header["typ"]; ok {
+		// Media types have no case (RFC 7515 §4.1.9); at+jwt is RFC 9068's.
+		text, _ := typ.(string)
+		if !strings.EqualFold(text, "JWT") && !strings.EqualFold(text, "at+jwt") {
+			return errType
+		}
+	}
+	if kid, _ := header["kid"].(string); kid == "" { // keyfunc would try every key
+		return errNoKeyID
+	}
+	return nil
+}
+
+// parseProblem says why jwt could not verify the signature.
+func parseProblem(token *jwt.Token, err error) error {
+	var p problem
+	switch {
+	case errors.As(err, &p): // of the key function
+		return err
+	case errors.Is(err, jwt.ErrTokenMalformed):
+		return errMalformed
+	case token.Header["alg"] != jwt.SigningMethodRS256.Alg():
+		return errAlgorithm
+	}
+	return errSignature
+}
+
+// checkClaims turns the validator's result into a problem, and checks what the
+// validator doesn't. Of several problems it returns the one that explains the
+// others: a token of another tenant is not just expired.
+func (v *verifier) checkClaims(claims jwt.MapClaims, invalid error) error {
+	expiry, _ := claims.GetExpirationTime()
+	switch {
+	case claims["iss"] == nil, claims["iss"] == "", errors.Is(invalid, jwt.ErrTokenInvalidIssuer):
+		return errIssuer
+	case errors.Is(invalid, jwt.ErrInvalidType), !validTimes(claims):
+		return errClaims
+	case expiry == nil:
+		return errNoExpiry
+	case errors.Is(invalid, jwt.ErrTokenExpired):
+		return errExpired
+	case errors.Is(invalid, jwt.ErrTokenNotValidYet), errors.Is(invalid, jwt.ErrTokenUsedBeforeIssued):
+		return errNotYet
+	case invalid != nil: // the audience is the one check that is left
+		return errAudience
+	case !v.allowsOrganization(claims):
+		return errOrganization
+	case !v.hasScopes(claims):
+		return errScope
+	}
+	return nil
+}
+
+// validTimes reports whether the times can be converted without overflow.
+func validTimes(claims jwt.MapClaims) bool {
+	return !slices.ContainsFunc([]string{"exp", "nbf", "iat"}, func(name string) bool {
+		seconds, _ := claims[name].(float64)
+		return math.Abs(seconds) > maxTime
 	})
 }
 
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
+// allowsOrganization compares org_id exactly and org_name in lower case, as
+// Auth0's SDKs do.
+func (v *verifier) allowsOrganization(claims jwt.MapClaims) bool {
+	id, _ := claims["org_id"].(string)
+	name, _ := claims["org_name"].(string)
+	return len(v.organizations) == 0 || slices.ContainsFunc(v.organizations, func(allowed string) bool {
+		if strings.HasPrefix(allowed, "org_") {
+			return allowed == id
+		}
+		return allowed == strings.ToLower(name)
+	})
+}
+
+// hasScopes looks for each required scope in the token's scope (RFC 8693 §4.2)
+// and in the permissions that Auth0 adds with RBAC.
+func (v *verifier) hasScopes(claims jwt.MapClaims) bool {
+	scope, _ := claims["scope"].(string)
+	permissions, _ := claims["permissions"].([]any)
+	return !slices.ContainsFunc(v.scopes, func(required string) bool {
+		return !slices.Contains(strings.Fields(scope), required) && !slices.Contains(permissions, any(required))
+	})
 }

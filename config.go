@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
-	"slices"
-	"strconv"
+	"regexp"
 	"strings"
 
 	"itwin-token-server/internal/dotenv"
@@ -21,16 +21,17 @@ const prefix = "ITM_TOKEN_SERVER_"
 // read to its end.
 const maxSecret = 64 << 10
 
-// config is what the settings say, validated.
+// config holds the values of the settings, validated.
 type config struct {
 	ClientID       string
 	ClientSecret   secret // empty where SecretFile is set
 	SecretFile     string
 	Domain         string   // of the Auth0 tenant: a host, with a port if not 443
-	Audiences      []string // a token's aud must hold one of them; none: any will do
-	RequiredScopes []string // each must be among a token's scopes
+	Audiences      []string // a token's aud must contain one of them; none: any
+	RequiredScopes []string // a token must have each of them
+	Organizations  []string // a token must carry one of them: IDs (org_…), or names in lower case; none: any
 	Authority      string   // of IMS: an https URL with no slash at the end
-	Scope          string   // to ask IMS for
+	Scope          string   // to request from IMS
 	Host, Port     string
 	Origins        []string // whose pages may read answers; none: all
 	CertFile       string   // with KeyFile, or neither
@@ -38,222 +39,186 @@ type config struct {
 	LogLevel       slog.Level
 	LogFormat      string // text or json
 	MetricsAddr    string // empty: off
-
-	found    []dotenv.Setting // a secret's without its value
-	misspelt []string         // warnings of names that are no settings
-	warnings []string         // of what works, and is unwise
-
-	incomplete bool // a required setting is missing
 }
 
 // issuer is the iss of the tenant's tokens. The slash at its end is Auth0's.
 func (c *config) issuer() string { return "https://" + c.Domain + "/" }
 
-// declared lists the settings in the order of the README, with their defaults.
-func declared() []dotenv.Setting {
-	return []dotenv.Setting{
-		{Name: prefix + "CLIENT_ID"},
-		{Name: prefix + "CLIENT_SECRET", Secret: true},
-		{Name: prefix + "CLIENT_SECRET_FILE"},
-		{Name: prefix + "AUTH0_DOMAIN"},
-		{Name: prefix + "AUTH0_AUDIENCE"},
-		{Name: prefix + "AUTH0_REQUIRED_SCOPE"},
-		{Name: prefix + "AUTHORITY", Value: "https://ims.bentley.com"},
-		{Name: prefix + "SCOPE", Value: "itwin-platform"},
-		{Name: prefix + "HOST"},
-		{Name: prefix + "PORT", Value: "3001"},
-		{Name: prefix + "CORS_ORIGINS", Value: "*"},
-		{Name: prefix + "TLS_CERT_FILE"},
-		{Name: prefix + "TLS_KEY_FILE"},
-		{Name: prefix + "LOG_LEVEL", Value: "info"},
-		{Name: prefix + "LOG_FORMAT", Value: "text"},
-		{Name: prefix + "METRICS_ADDR"},
+// settings is the table of all settings, in the order of the README. Parsing one
+// stores its value in c.
+func (c *config) settings() []dotenv.Setting {
+	const scopes = "scopes separated by spaces (RFC 6749 §3.3)"
+	table := []dotenv.Setting{
+		{Name: "CLIENT_ID", Required: true, Parse: into(&c.ClientID, dotenv.Text),
+			Want: "the client ID of your iTwin service application, service-… (developer.bentley.com, My Apps)"},
+		{Name: "CLIENT_SECRET", Secret: true, Parse: into(&c.ClientSecret, parseSecret),
+			Want: "the client secret of the iTwin service application, or " + prefix + "CLIENT_SECRET_FILE"},
+		{Name: "CLIENT_SECRET_FILE", Parse: into(&c.SecretFile, dotenv.Text),
+			Want: "a file that holds the client secret"},
+		{Name: "AUTH0_DOMAIN", Required: true, Parse: into(&c.Domain, dotenv.Domain),
+			Want: "the full domain of your Auth0 tenant, like acme-demo.us.auth0.com, without a path (manage.auth0.com, Applications)"},
+		{Name: "AUTH0_AUDIENCE", Parse: into(&c.Audiences, dotenv.List),
+			Want: "the identifier of your API (manage.auth0.com, Applications, APIs), or for ID tokens the client ID of the application; several are separated by commas"},
+		{Name: "AUTH0_REQUIRED_SCOPE", Parse: into(&c.RequiredScopes, dotenv.Scopes), Want: scopes},
+		{Name: "AUTH0_ORGANIZATION", Parse: into(&c.Organizations, parseOrganizations),
+			Want: "IDs (org_…) or names of Auth0 Organizations, separated by commas"},
+		{Name: "AUTHORITY", Default: "https://ims.bentley.com", Parse: into(&c.Authority, dotenv.Authority),
+			Want: "an https URL like https://ims.bentley.com"},
+		{Name: "SCOPE", Default: "itwin-platform", Parse: into(&c.Scope, parseScope), Want: scopes},
+		{Name: "HOST", Parse: into(&c.Host, dotenv.Host), Want: "an address or name of this machine, without a port"},
+		{Name: "PORT", Default: "3001", Fallback: "PORT", Parse: into(&c.Port, dotenv.Port),
+			Want: "a port from 1 to 65535, or 0 for any free one"},
+		{Name: "CORS_ORIGINS", Default: "*", Parse: into(&c.Origins, dotenv.Origins),
+			Want: "* or origins like https://app.example.com, without a path or a wildcard, separated by commas"},
+		{Name: "TLS_CERT_FILE", Parse: into(&c.CertFile, dotenv.Text), Want: "a PEM file with the certificate, together with " + prefix + "TLS_KEY_FILE"},
+		{Name: "TLS_KEY_FILE", Parse: into(&c.KeyFile, dotenv.Text), Want: "a PEM file with the key of " + prefix + "TLS_CERT_FILE"},
+		{Name: "LOG_LEVEL", Default: "info", Parse: into(&c.LogLevel, parseLevel), Want: "debug, info, warn or error"},
+		{Name: "LOG_FORMAT", Default: "text", Parse: into(&c.LogFormat, parseFormat), Want: "text or json"},
+		{Name: "METRICS_ADDR", Parse: into(&c.MetricsAddr, dotenv.Address), Want: "host:port, like 127.0.0.1:9090"},
+	}
+	for i := range table {
+		table[i].Name = prefix + table[i].Name
+	}
+	return table
+}
+
+// into returns a parser that stores what parse returns.
+func into[T any](destination *T, parse func(string) (T, bool)) func(string) bool {
+	return func(text string) (ok bool) {
+		*destination, ok = parse(text)
+		return ok
 	}
 }
 
 // loadConfig reads the settings from environ, then from .env.local and .env in
-// dir. Its error joins all faults, one line each: the variable, what is wanted,
-// what was got. It shows no secret. The config is then as complete as it can be.
-func loadConfig(environ []string, dir string) (config, error) {
-	found, misspelt, err := dotenv.Find(declared(), prefix, environ, dir)
-	c := config{found: found, misspelt: misspelt}
-	p := parser{found: found, faults: []error{err}, unread: errors.Is(err, dotenv.ErrUnread)}
-	c.parse(&p)
-	c.incomplete = !p.unread && (c.ClientID == "" || c.Domain == "" || c.ClientSecret.reveal() == "" && c.SecretFile == "")
-	for i := range found { // shared with c, which may be printed
-		if found[i].Secret {
-			found[i].Value = ""
-		}
+// dir. Its error joins all that is wrong, one line each: the variable, what is
+// wanted, what was got. The config is then as complete as it can be. Nothing but
+// the config holds a secret.
+func loadConfig(environ []string, dir string) (config, *dotenv.Findings, error) {
+	var c config
+	f := dotenv.Load(c.settings(), prefix, environ, dir)
+	c.checkClient(f)
+	c.checkCertificate(f)
+	if audience := f.Setting(prefix + "AUTH0_AUDIENCE"); audience.Source == "" && c.Domain != "" && !f.Unread {
+		f.Warnings = append(f.Warnings, audience.Name+" is not set: any token of the Auth0 tenant is accepted, of its other applications too. Set it to "+audience.Want)
 	}
-	return c, errors.Join(p.faults...)
+	return c, f, f.Finish()
 }
 
-const wantScopes = "scopes separated by spaces (RFC 6749 §3.3)"
-
-// parse fills in the config, in the order of the declarations.
-func (c *config) parse(p *parser) {
-	c.ClientID = p.required("CLIENT_ID", "the client ID of your iTwin service application (developer.bentley.com, My Apps)")
-	c.ClientSecret = newSecret(p.text("CLIENT_SECRET"))
-	c.SecretFile = p.text("CLIENT_SECRET_FILE")
-	c.checkSecret(p)
-	p.required("AUTH0_DOMAIN", "the domain of your Auth0 tenant, like tenant.us.auth0.com (manage.auth0.com, Applications)")
-	c.Domain = p.checked("AUTH0_DOMAIN", "a host like tenant.us.auth0.com, without a path", dotenv.Domain)
-	c.Audiences = p.list("AUTH0_AUDIENCE", ",")
-	if len(c.Audiences) == 0 && !p.unread {
-		c.warnings = append(c.warnings, prefix+"AUTH0_AUDIENCE is not set: any token of the Auth0 tenant is accepted, of its other applications too")
+// settingsError says everything that is wrong with the settings.
+func settingsError(found *dotenv.Findings, err error) error {
+	lines := append([]string{"the settings cannot be used:", err.Error()}, found.Warnings...)
+	text := strings.ReplaceAll(strings.Join(lines, "\n"), "\n", "\n  ")
+	if found.Incomplete {
+		text += "\nFill in .env.local (.env says how). To try the server without any settings: go run . demo"
 	}
-	c.RequiredScopes = strings.Fields(p.checked("AUTH0_REQUIRED_SCOPE", wantScopes, dotenv.Scopes))
-	c.Authority = p.checked("AUTHORITY", "an https URL like https://ims.bentley.com", dotenv.Authority)
-	c.Scope = p.checked("SCOPE", wantScopes, dotenv.Scopes)
-	c.Host = p.checked("HOST", "an address or name of this machine, without a port", dotenv.Host)
-	c.Port = p.checked("PORT", "a port from 1 to 65535, or 0 for any free one", dotenv.Port)
-	p.checked("CORS_ORIGINS", "* or origins like https://app.example.com, without a path or a wildcard", dotenv.Origins)
-	if origins := p.list("CORS_ORIGINS", ","); !slices.Contains(origins, "*") {
-		c.Origins = origins
-	}
-	c.CertFile, c.KeyFile = p.text("TLS_CERT_FILE"), p.text("TLS_KEY_FILE")
-	p.check("TLS_KEY_FILE", "set together with "+prefix+"TLS_CERT_FILE, or neither", (c.CertFile == "") == (c.KeyFile == ""))
-	c.checkCertificate(p)
-	p.check("LOG_LEVEL", "debug, info, warn or error", c.LogLevel.UnmarshalText([]byte(p.text("LOG_LEVEL"))) == nil)
-	c.LogFormat = strings.ToLower(p.text("LOG_FORMAT"))
-	p.check("LOG_FORMAT", "text or json", c.LogFormat == "text" || c.LogFormat == "json")
-	c.MetricsAddr = p.checked("METRICS_ADDR", "host:port, like 127.0.0.1:9090", dotenv.Address)
+	return errors.New(text)
 }
 
-// checkSecret wants the client secret in exactly one place, and usable.
-func (c *config) checkSecret(p *parser) {
+// serviceID is the form of a service application's client ID. In any other form
+// it may be the secret.
+var serviceID = regexp.MustCompile(`^service-[A-Za-z0-9-]+$`)
+
+// checkClient checks that the client secret is in exactly one place, and usable.
+func (c *config) checkClient(f *dotenv.Findings) {
+	f.Setting(prefix + "CLIENT_ID").Hidden = !serviceID.MatchString(c.ClientID)
+	setting, file := f.Setting(prefix+"CLIENT_SECRET"), f.Setting(prefix+"CLIENT_SECRET_FILE")
+	setting.Required = c.SecretFile == ""
 	switch {
-	case c.ClientSecret.reveal() != "" && c.SecretFile != "":
-		p.fault("CLIENT_SECRET", "it or "+prefix+"CLIENT_SECRET_FILE", "both")
+	case setting.Source != "" && c.SecretFile != "":
+		setting.Refuse("it or "+file.Name, "both")
 	case c.SecretFile != "":
-		if _, err := c.secretNow(); err != nil {
-			p.faults = append(p.faults, err)
-			p.setting("CLIENT_SECRET_FILE").Secret = true // it may be the secret itself, put in the wrong place
-		}
-	case c.ClientSecret.reveal() == "":
-		p.missing("CLIENT_SECRET", "the client secret of the iTwin service application, or "+prefix+"CLIENT_SECRET_FILE")
+		current, err := c.currentSecret()
+		f.Redact(current.reveal())
+		file.Err, file.Hidden = err, err != nil // it may be the secret itself
 	case strings.ContainsAny(c.ClientSecret.reveal(), "\r\n"):
-		p.fault("CLIENT_SECRET", "one line", "a line break in it")
+		setting.Refuse("one line", "a line break in it")
 	}
 }
 
-// checkCertificate wants a pair that can be served, and warns of one that ends.
-func (c *config) checkCertificate(p *parser) {
+// checkCertificate checks that certificate and key can be served, and warns of a
+// certificate that expires soon.
+func (c *config) checkCertificate(f *dotenv.Findings) {
+	cert, key := f.Setting(prefix+"TLS_CERT_FILE"), f.Setting(prefix+"TLS_KEY_FILE")
+	cert.Required, key.Required = c.KeyFile != "", c.CertFile != ""
 	if c.CertFile == "" || c.KeyFile == "" {
 		return
 	}
 	pair, err := server.LoadCertificate(c.CertFile, c.KeyFile)
-	if err != nil {
-		p.fault("TLS_CERT_FILE", "a certificate and, in _TLS_KEY_FILE, its key", err.Error())
-		p.setting("TLS_KEY_FILE").Secret = true // it may be the key itself, put in the wrong place
+	if err == nil {
+		if warning := server.ExpiryWarning(pair); warning != "" {
+			f.Warnings = append(f.Warnings, warning)
+		}
 		return
 	}
-	if warning := server.Ending(pair); warning != "" {
-		c.warnings = append(c.warnings, warning)
+	key.Hidden = true // it may be the key itself
+	wrong, unread := cert, (*fs.PathError)(nil)
+	if errors.As(err, &unread) { // its text has the path, which may be a secret
+		err = unread.Err
+		if unread.Path == c.KeyFile {
+			wrong = key
+		}
 	}
+	wrong.Refuse(wrong.Want, err.Error())
 }
 
-// secretNow is the client secret at this moment: a file is read again each
+// currentSecret is the client secret at this moment: a file is read again each
 // time, so that a rotated secret needs no restart. One newline at its end is
 // dropped.
-func (c *config) secretNow() (secret, error) {
+func (c *config) currentSecret() (secret, error) {
 	if c.SecretFile == "" {
 		return c.ClientSecret, nil
 	}
-	const wrong = "%sCLIENT_SECRET_FILE: want a file that holds the client secret, got %s"
+	const wrong = prefix + "CLIENT_SECRET_FILE: want a file that holds the client secret, got "
 	file, err := os.Open(c.SecretFile)
 	if err != nil {
-		return secret{}, fmt.Errorf(wrong, prefix, errors.Unwrap(err))
+		return secret{}, fmt.Errorf("%s%s", wrong, errors.Unwrap(err))
 	}
 	defer file.Close()
 	text, err := io.ReadAll(io.LimitReader(file, maxSecret+1))
 	if err != nil {
-		return secret{}, fmt.Errorf(wrong, prefix, errors.Unwrap(err))
+		return secret{}, fmt.Errorf("%s%s", wrong, errors.Unwrap(err))
 	}
 	line := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
 	switch {
-	case line == "" || strings.Contains(line, "<YOUR_"):
-		return secret{}, fmt.Errorf(wrong, prefix, "an empty one, or a placeholder")
+	case line == "" || dotenv.Placeholder(line) != "":
+		return secret{}, errors.New(wrong + "an empty one, or a placeholder")
 	case len(text) > maxSecret || strings.ContainsAny(line, "\r\n"):
-		return secret{}, fmt.Errorf(wrong, prefix, "one of several lines")
+		return secret{}, errors.New(wrong + "one of several lines")
 	}
 	return newSecret(line), nil
 }
 
-// A parser takes values out of the settings and gathers their faults.
-type parser struct {
-	found  []dotenv.Setting
-	faults []error
-	unread bool // a file could not be read: nothing is known to be missing
-}
+func parseSecret(text string) (secret, bool) { return newSecret(text), true }
 
-// text is the value of a setting, without the spaces around it; a secret's is
-// untouched, since there a space may count.
-func (p *parser) text(name string) string {
-	s := p.setting(name)
-	if s.Secret {
-		return s.Value
-	}
-	return strings.TrimSpace(s.Value)
-}
-
-func (p *parser) setting(name string) *dotenv.Setting {
-	return &p.found[slices.IndexFunc(p.found, func(s dotenv.Setting) bool { return s.Name == prefix+name })]
-}
-
-func (p *parser) required(name, want string) string {
-	text := p.text(name)
-	if text == "" {
-		p.missing(name, want)
-	}
-	return text
-}
-
-func (p *parser) missing(name, want string) {
-	if !p.unread {
-		p.fault(name, want, "nothing")
-	}
-}
-
-// checked is the value as clean returns it; a value it refuses is a fault.
-func (p *parser) checked(name, want string, clean func(string) (string, bool)) string {
-	text := p.text(name)
-	if text == "" {
-		return ""
-	}
-	cleaned, ok := clean(text)
-	p.check(name, want, ok)
-	return cleaned
-}
-
-func (p *parser) list(name, separator string) (items []string) {
-	for item := range strings.SplitSeq(p.text(name), separator) {
-		if item = strings.TrimSpace(item); item != "" {
-			items = append(items, item)
+// parseOrganizations keeps IDs as they are; names are lower case in tokens.
+func parseOrganizations(text string) ([]string, bool) {
+	items, ok := dotenv.List(text)
+	for i, item := range items {
+		if !strings.HasPrefix(item, "org_") {
+			items[i] = strings.ToLower(item)
 		}
+		ok = ok && organization.MatchString(item)
 	}
-	return items
+	return items, ok
 }
 
-// check makes a fault of a setting that is not ok, with its value as got.
-func (p *parser) check(name, want string, ok bool) {
-	if ok {
-		return
-	}
-	got := p.text(name)
-	switch {
-	case got == "":
-		got = "nothing"
-	case strings.Contains(got, "@"):
-		got = "one with an @ (not shown: it may hold a password)"
-	default:
-		got = strconv.QuoteToASCII(got[:min(len(got), 100)])
-	}
-	p.fault(name, want, got)
+// organization is an ID, or a name in the form that Auth0 allows.
+var organization = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+func parseScope(text string) (string, bool) {
+	scopes, ok := dotenv.Scopes(text)
+	return strings.Join(scopes, " "), ok
 }
 
-func (p *parser) fault(name, want, got string) {
-	p.faults = append(p.faults, fmt.Errorf("%s%s: want %s, got %s", prefix, name, want, got))
+func parseLevel(text string) (level slog.Level, ok bool) {
+	err := level.UnmarshalText([]byte(text))
+	return level, err == nil
+}
+
+func parseFormat(text string) (string, bool) {
+	format := strings.ToLower(text)
+	return format, format == "text" || format == "json"
 }
 
 // A secret prints as [redacted], whatever prints it. Its text is behind a

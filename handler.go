@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
-	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -18,104 +18,174 @@ import (
 )
 
 const (
-	// patience is how long a caller waits in all: for the first keys, the first
-	// token, or the next one when the last has died.
-	patience = 10 * time.Second
+	// maxWait is how long a request waits in all, for the first keys and for the
+	// first iTwin token.
+	maxWait = 10 * time.Second
 
-	// maxToken bounds a caller's token, in bytes: ten times what Auth0 makes.
-	maxToken = 16 << 10
+	// maxToken bounds a user token, in bytes: ten times what Auth0 sends.
+	maxToken = 8 << 10
 
-	// retryAfter is when to ask again after an outage, in seconds: whoever is
-	// answered with it has hastened the next try, which is then over.
-	retryAfter = "2"
+	// defaultRetry is Retry-After where the next fetch is in progress.
+	defaultRetry = 2 * time.Second
 
 	realm = `Bearer realm="itwin-token-server"`
 )
 
-// A service is what the routes need.
+// A problem is a response other than 200, and an error of the request path.
+type problem struct {
+	status int
+	code   string // for the caller: of RFC 6750 §3.1 where it has one
+	reason string // for the log and the metrics
+	text   string // for the caller: nothing in it was sent by one
+}
+
+// Error returns the text for the caller.
+func (p problem) Error() string { return p.text }
+
+// The table of problems.
+var (
+	errNoToken      = problem{401, "missing_token", "no_token", "send the user's Auth0 token as Authorization: Bearer <token>"}
+	errTwoHeaders   = problem{400, "invalid_request", "two_headers", "send one Authorization header"}
+	errNoUserToken  = problem{401, "invalid_token", "empty_value", "the token is undefined, null or the like: the app had no user token yet when it called"}
+	errTwoSchemes   = problem{401, "invalid_token", "two_schemes", "the header has Bearer twice: the app adds it to a value that begins with it"}
+	errTooLong      = problem{401, "invalid_token", "too_long", "the token is longer than 8 KiB, or has more than 500 JSON values"}
+	errNotJWT       = problem{401, "invalid_token", "not_jwt", "the token is not a JWT: request an audience in Auth0"}
+	errMalformed    = problem{401, "invalid_token", "malformed", "the token is not a well-formed JWT"}
+	errAlgorithm    = problem{401, "invalid_token", "algorithm", "the token is not signed with RS256"}
+	errType         = problem{401, "invalid_token", "type", "the token's typ is neither JWT nor at+jwt"}
+	errCritical     = problem{401, "invalid_token", "critical", "the token's header has a crit"}
+	errNoKeyID      = problem{401, "invalid_token", "no_kid", "the token names no signing key (kid)"}
+	errIssuer       = problem{401, "invalid_token", "issuer", "wrong issuer: the token is not of this server's Auth0 tenant"}
+	errAudience     = problem{401, "invalid_token", "audience", "wrong audience: the token is for none that this server accepts"}
+	errExpired      = problem{401, "invalid_token", "expired", "expired"}
+	errNoExpiry     = problem{401, "invalid_token", "no_exp", "the token has no expiry (exp)"}
+	errNotYet       = problem{401, "invalid_token", "not_yet", "not valid yet"}
+	errClaims       = problem{401, "invalid_token", "claims", "a claim of the token has the wrong type or an impossible value"}
+	errUnknownKey   = problem{401, "invalid_token", "unknown_key", "signed with a key that this server's Auth0 tenant does not publish"}
+	errSignature    = problem{401, "invalid_token", "signature", "the signature does not verify"}
+	errScope        = problem{403, "insufficient_scope", "scope", "a required scope is missing"}
+	errOrganization = problem{403, "insufficient_scope", "organization", "the token is of no Auth0 Organization that this server accepts"}
+	errNoKeys       = problem{503, "temporarily_unavailable", "no_keys", "Auth0's keys are not available: try again"}
+	errKeysOutdated = problem{503, "temporarily_unavailable", "keys_outdated", "the token's key is new, and Auth0's current keys are not available: try again"}
+	errCanceled     = problem{503, "temporarily_unavailable", "canceled", "interrupted: try again"} // reaches a caller only during shutdown
+	errSlow         = problem{504, "temporarily_unavailable", "itwin_slow", "iTwin is too slow: try again"}
+	errUnreachable  = problem{503, "temporarily_unavailable", "itwin_unreachable", "iTwin cannot be reached: try again"}
+	errThrottled    = problem{502, "temporarily_unavailable", "itwin_throttled", "iTwin asked this server to wait: try again later"}
+	errRefused      = problem{502, "temporarily_unavailable", "itwin_refused", "iTwin gives no token: try again, and see the server's log"}
+	errMethod       = problem{405, "method_not_allowed", "method", "use GET"}
+	errPath         = problem{404, "not_found", "path", "not found: the token is at /getToken"}
+)
+
+// requestProblems are those that a request to /getToken can end with. The metrics
+// count them; one that is missing here is counted as "other".
+func requestProblems() []problem {
+	return []problem{
+		errNoToken, errTwoHeaders, errNoUserToken, errTwoSchemes, errTooLong, errNotJWT, errMalformed, errAlgorithm, errType,
+		errCritical, errNoKeyID, errIssuer, errAudience, errExpired, errNoExpiry, errNotYet, errClaims, errUnknownKey,
+		errSignature, errScope, errOrganization, errNoKeys, errKeysOutdated, errCanceled, errSlow, errUnreachable, errThrottled, errRefused,
+	}
+}
+
+// problemOf is the one place where errors become statuses.
+func problemOf(err error) problem {
+	var p problem
+	var failed *upstream.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		return errCanceled
+	case errors.As(err, &p):
+		return p
+	case errors.Is(err, context.DeadlineExceeded):
+		return errSlow
+	case errors.Is(err, fresh.ErrNotFetched):
+		return errUnreachable
+	case errors.As(err, &failed):
+		switch failed.Kind {
+		case upstream.Slow:
+			return errSlow
+		case upstream.Unreachable:
+			return errUnreachable
+		case upstream.Throttled:
+			return errThrottled
+		}
+	}
+	return errRefused
+}
+
+// A service has what the routes need.
 type service struct {
 	config   config
 	users    *verifier
 	tokens   *fresh.Value[*itwinToken]
 	log      *slog.Logger
 	observer *telemetry.Observer
-	draining atomic.Bool // shutting down: not ready any more
+	draining atomic.Bool // shutting down, so not ready
 }
 
-// routes are the server's answers; more adds to them.
-func (s *service) routes(more ...route) http.Handler {
+// routes returns the server's handler; only the demo gives out user tokens.
+func (s *service) routes(demoUserToken http.HandlerFunc) http.Handler {
 	mux := http.NewServeMux()
-	for _, r := range more {
-		mux.HandleFunc(r.pattern, r.handler)
-	}
 	mux.HandleFunc("GET /getToken", s.getToken)
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
 	for _, path := range []string{"/getToken", "/healthz", "/readyz"} {
 		mux.HandleFunc(path, s.methodNotAllowed)
 	}
+	if demoUserToken != nil {
+		mux.HandleFunc("GET /demo/userToken", demoUserToken)
+	}
 	mux.HandleFunc("/", s.notFound)
-	return server.Handler(s.config.Origins, mux)
+	return server.Headers(s.config.Origins, server.ExactPaths(http.HandlerFunc(s.notFound), mux))
 }
 
-// A route is one that only the demo has.
-type route struct {
-	pattern string
-	handler http.HandlerFunc
-}
-
-// getToken gives the caller of a good Auth0 token the iTwin token.
+// getToken returns the iTwin token to a caller with a valid user token.
 func (s *service) getToken(w http.ResponseWriter, r *http.Request) {
-	begun := time.Now()
-	who, token, err := s.exchange(r, begun.Add(patience))
-	result := good
+	start := time.Now()
+	subject, token, err := s.exchange(r)
+	outcome := telemetry.Request{Status: http.StatusOK, Reason: "ok", Subject: subject}
 	switch {
 	case err != nil:
-		result = problemOf(err)
-		s.writeProblem(w, r, result)
-	case acceptsJSON(r):
-		writeJSON(w, http.StatusOK, tokenJSON{token.access.reveal(), "Bearer", int(time.Until(token.expires).Seconds())})
+		p := problemOf(err)
+		outcome.Status, outcome.Reason = p.status, p.reason
+		s.writeProblem(w, r, p, retryAfter(err))
+	case server.PrefersJSON(r.Header):
+		outcome.Token = token.fingerprint
+		server.WriteJSON(w, http.StatusOK, map[string]any{
+			"access_token": token.access.reveal(), "token_type": "Bearer",
+			"expires_in": int(time.Until(token.expiry).Seconds()), // really left
+		})
 	default:
-		w.Header()["Content-Type"] = plainText
-		w.Write(token.bearer)
+		outcome.Token = token.fingerprint
+		server.WriteText(w, http.StatusOK, token.bearer)
 	}
-	fingerprint := ""
-	if err == nil {
-		fingerprint = token.fingerprint
-	}
-	s.observer.Request(r.Context(), result.status, result.reason, time.Since(begun), who.subject, fingerprint)
+	outcome.Duration = time.Since(start)
+	s.observer.Request(r.Context(), outcome)
 }
 
-type tokenJSON struct {
-	AccessToken string `json:"access_token"`
-	TokenType   string `json:"token_type"`
-	ExpiresIn   int    `json:"expires_in"` // seconds truly left
-}
-
-// exchange is the server's whole job. The caller is empty until tokencache.
-func (s *service) exchange(r *http.Request, deadline time.Time) (caller, *itwinToken, error) {
+// exchange verifies the user token and returns its subject and the iTwin token.
+func (s *service) exchange(r *http.Request) (subject string, token *itwinToken, err error) {
 	raw, err := bearerToken(r.Header)
 	if err != nil {
-		return caller{}, nil, err
+		return "", nil, err
 	}
-	who, err := s.users.verify(r.Context(), raw, deadline)
+	ctx := r.Context()
+	if !s.users.keys.Usable() || !s.tokens.Usable() { // only a request that waits needs a timer
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, maxWait)
+		defer cancel()
+	}
+	subject, err = s.users.verify(ctx, raw)
 	if err != nil {
-		return who, nil, err
+		return subject, nil, err
 	}
-	token, err := s.tokens.Get(r.Context(), deadline)
-	return who, token, err
+	token, err = s.tokens.Get(ctx)
+	return subject, token, err
 }
 
-var (
-	errNoToken    = errors.New("no bearer token")
-	errTwoHeaders = errors.New("two Authorization headers")
-	errTooLong    = refusal{"too_long", "the token is longer than 16 KiB"}
-)
-
-// bearerToken takes the token out of the Authorization header (RFC 6750 §2.1).
+// bearerToken takes the token from the Authorization header (RFC 6750 §2.1).
 func bearerToken(header http.Header) (string, error) {
 	values := header["Authorization"]
-	if len(values) > 1 { // which of them a proxy has checked, nobody knows
+	if len(values) > 1 { // a proxy may have checked the other one
 		return "", errTwoHeaders
 	}
 	if len(values) == 0 {
@@ -123,149 +193,95 @@ func bearerToken(header http.Header) (string, error) {
 	}
 	scheme, token, _ := strings.Cut(values[0], " ")
 	token = strings.Trim(token, " ")
+	again, _, found := strings.Cut(token, " ")
 	switch {
 	case !strings.EqualFold(scheme, "Bearer") || token == "":
 		return "", errNoToken
+	case strings.EqualFold(again, "Bearer"):
+		return "", errTwoSchemes
+	case isPlaceholder(token):
+		return "", errNoUserToken
+	case found:
+		return "", errNotJWT
 	case len(token) > maxToken:
 		return "", errTooLong
 	}
 	return token, nil
 }
 
-// A problem is an answer other than 200.
-type problem struct {
-	status int
-	reason string // for the log and the metrics
-	code   string // for the caller: of RFC 6750 §3.1 where that has one
-	words  string // for the caller: fixed, and helpful
-}
-
-var good = problem{status: http.StatusOK, reason: "ok"}
-
-// problemOf is the one place where errors become statuses.
-func problemOf(err error) problem {
-	var refused refusal
-	var failed *upstream.Error
-	switch {
-	case errors.Is(err, errNoToken):
-		return problem{401, "no_token", "missing_token", "send the user's Auth0 token as Authorization: Bearer <token>"}
-	case errors.Is(err, errTwoHeaders):
-		return problem{400, "two_headers", "invalid_request", "send one Authorization header"}
-	case errors.Is(err, errScope):
-		return problem{403, errScope.reason, "insufficient_scope", errScope.words}
-	case errors.As(err, &refused):
-		return problem{401, refused.reason, "invalid_token", refused.words}
-	case errors.Is(err, context.Canceled): // nobody reads this, unless we are shutting down
-		return problem{503, "canceled", "temporarily_unavailable", "interrupted: try again"}
-	case errors.Is(err, errNoKeys):
-		return problem{503, "no_keys", "temporarily_unavailable", "Auth0's keys cannot be had: try again"}
-	case errors.Is(err, fresh.ErrWaited):
-		return problem{504, "itwin_slow", "temporarily_unavailable", "iTwin is too slow: try again"}
-	case errors.Is(err, fresh.ErrNone):
-		return problem{503, "itwin_unreachable", "temporarily_unavailable", "there is no iTwin token yet: try again"}
-	case errors.As(err, &failed) && failed.Kind == upstream.Slow:
-		return problem{504, "itwin_slow", "temporarily_unavailable", "iTwin is too slow: try again"}
-	case errors.As(err, &failed) && failed.Kind == upstream.Unreachable:
-		return problem{503, "itwin_unreachable", "temporarily_unavailable", "iTwin cannot be reached: try again"}
+// isPlaceholder recognises what programs make of a missing token when they turn
+// it into text: JavaScript, Swift, Objective-C, Go, Python and JSON.
+func isPlaceholder(token string) bool {
+	text := strings.ToLower(strings.Trim(token, `"'`))
+	switch text {
+	case "", "undefined", "null", "nan", "nil", "none", "false", "(null)", "<nil>", "{}", "[]":
+		return true
 	}
-	return problem{502, "itwin_refused", "temporarily_unavailable", "iTwin gives no token: try again, and have the server's log looked at"}
+	return strings.HasPrefix(text, "[object ") || strings.HasPrefix(text, "optional(")
 }
 
-// outcomes are all that can become of a request, for the metrics to count.
-func outcomes() map[string]int {
-	all := map[string]int{good.reason: good.status}
-	for _, err := range []error{
-		errNoToken, errTwoHeaders, errTooLong, errNotJWT, errMalformed, errAlgorithm, errType, errCritical, errNoKeyID, errIssuer,
-		errAudience, errExpired, errNoExpiry, errNotYet, errClaims, errUnknown, errSignature, errScope,
-		context.Canceled, errNoKeys, fresh.ErrWaited, fresh.ErrNone, errors.New("any other"),
-	} {
-		p := problemOf(err)
-		all[p.reason] = p.status
+// retryAfter is when the server will next be able to help, in seconds.
+func retryAfter(err error) string {
+	wait := defaultRetry
+	var failed *fresh.Error
+	if errors.As(err, &failed) {
+		wait = time.Until(failed.Retry)
 	}
-	return all
+	return strconv.Itoa(max(1, int(math.Ceil(wait.Seconds()))))
 }
 
-// writeProblem answers with the problem, and the headers that go with it.
-func (s *service) writeProblem(w http.ResponseWriter, r *http.Request, p problem) {
-	challenge := realm // without a code where no token was sent (RFC 6750 §3)
-	if p.reason != "no_token" {
-		challenge += `, error="` + p.code + `", error_description="` + p.words + `"`
+// writeProblem writes the response for a problem, with the headers that it needs.
+func (s *service) writeProblem(w http.ResponseWriter, r *http.Request, p problem, retry string) {
+	challenge := realm // without a code if no token was sent (RFC 6750 §3)
+	if p != errNoToken {
+		challenge += `, error="` + p.code + `", error_description="` + p.text + `"`
+	}
+	if p.status == http.StatusForbidden && len(s.config.RequiredScopes) > 0 {
+		challenge += `, scope="` + strings.Join(s.config.RequiredScopes, " ") + `"`
 	}
 	switch p.status {
-	case 403:
-		challenge += `, scope="` + strings.Join(s.config.RequiredScopes, " ") + `"`
-		fallthrough
-	case 400, 401:
+	case 400, 401, 403:
 		w.Header().Set("WWW-Authenticate", challenge)
 	case 502, 503, 504:
-		w.Header().Set("Retry-After", retryAfter)
+		w.Header().Set("Retry-After", retry)
 	}
-	if acceptsJSON(r) {
-		writeJSON(w, p.status, problemJSON{p.code, p.words})
+	if server.PrefersJSON(r.Header) {
+		server.WriteJSON(w, p.status, map[string]any{"error": p.code, "error_description": p.text})
 		return
 	}
-	w.Header()["Content-Type"] = plainText
-	w.WriteHeader(p.status)
-	w.Write([]byte(p.words + "\n"))
-}
-
-type problemJSON struct {
-	Error       string `json:"error"`
-	Description string `json:"error_description"`
+	server.WriteText(w, p.status, []byte(p.text+"\n"))
 }
 
 func (s *service) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Allow", "GET, HEAD")
-	s.writeProblem(w, r, problem{405, "method", "method_not_allowed", "use GET"})
+	s.writeProblem(w, r, errMethod, "")
 }
 
 func (s *service) notFound(w http.ResponseWriter, r *http.Request) {
-	s.log.Debug("not found", "bytes", len(r.URL.Path)) // not the path: some put their token there
-	s.writeProblem(w, r, problem{404, "path", "not_found", "there is nothing here: the token is at /getToken"})
+	s.log.Debug("not found", "bytes", len(r.URL.Path)) // not the path: it may hold a token
+	s.writeProblem(w, r, errPath, "")
 }
 
 func healthz(w http.ResponseWriter, _ *http.Request) {
-	w.Header()["Content-Type"] = plainText
-	w.Write([]byte("ok\n"))
+	server.WriteText(w, http.StatusOK, []byte("ok\n"))
 }
 
-// readyz is 200 once there have been keys and a token, and through outages: they
-// concern every replica alike, and none left is worse than an honest 503.
+// readyz is 200 once there have been keys and a token, during an outage too: all
+// replicas share it, and removing them all would refuse every connection.
 func (s *service) readyz(w http.ResponseWriter, _ *http.Request) {
 	var missing []string
 	if s.draining.Load() {
 		missing = append(missing, "shutting down")
 	}
 	if !s.users.keys.Had() {
-		missing = append(missing, "no keys of Auth0 yet")
+		missing = append(missing, "no Auth0 keys yet")
 	}
 	if !s.tokens.Had() {
 		missing = append(missing, "no iTwin token yet")
 	}
-	w.Header()["Content-Type"] = plainText
 	if len(missing) > 0 {
-		w.WriteHeader(http.StatusServiceUnavailable)
-		w.Write([]byte("not ready: " + strings.Join(missing, ", ") + "\n"))
+		server.WriteText(w, http.StatusServiceUnavailable, []byte("not ready: "+strings.Join(missing, ", ")+"\n"))
 		return
 	}
-	w.Write([]byte("ready\n"))
-}
-
-// Header values that never change are made once, not for each answer.
-var (
-	plainText = []string{"text/plain; charset=utf-8"}
-	jsonText  = []string{"application/json"}
-)
-
-func acceptsJSON(r *http.Request) bool {
-	return slices.ContainsFunc(r.Header["Accept"], func(accept string) bool {
-		return strings.Contains(strings.ToLower(accept), "application/json")
-	})
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	body, _ := json.Marshal(v) // structs of text and numbers: nothing to fail
-	w.Header()["Content-Type"] = jsonText
-	w.WriteHeader(status)
-	w.Write(body)
+	server.WriteText(w, http.StatusOK, []byte("ready\n"))
 }

@@ -1,5 +1,5 @@
-// Command itwin-token-server gives apps an access token of the iTwin Platform for
-// their user's Auth0 token, so that no app holds the client secret.
+// Command itwin-token-server gives apps an access token of the iTwin Platform in
+// exchange for their user's Auth0 token, so that no app holds the client secret.
 package main
 
 import (
@@ -15,13 +15,14 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"itwin-token-server/internal/check"
 	"itwin-token-server/internal/demo"
+	"itwin-token-server/internal/dotenv"
+	"itwin-token-server/internal/jwks"
 	"itwin-token-server/internal/server"
 	"itwin-token-server/internal/telemetry"
 	"itwin-token-server/internal/upstream"
@@ -35,7 +36,7 @@ const usage = `itwin-token-server gives apps an iTwin token for their user's Aut
   go run . demo            see it work, with nothing configured
   go run .                 serve, with the settings of the environment, .env.local and .env
   go run . check           try the settings, Auth0's keys and a grant at IMS
-  go run . check TOKEN     and whether a user's token would be accepted, and if not, why
+  go run . check TOKEN     and say whether a user token would be accepted, and if not, why
   pbpaste | go run . check -
   go run . demo -token-life 20s
   go run . version
@@ -43,11 +44,10 @@ const usage = `itwin-token-server gives apps an iTwin token for their user's Aut
 The settings are in .env, each with a comment; copy it to .env.local and fill it in.
 `
 
-// errUsage is a command line that cannot be understood.
-var errUsage = errors.New("usage")
-
-// errReported is a failure of which all has been said on the output.
-var errReported = errors.New("not all is well")
+var (
+	errUsage    = errors.New("usage")                 // the command line is wrong
+	errReported = errors.New("check found a problem") // the output has described it
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -57,23 +57,23 @@ func main() {
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		transport: upstream.Transport(nil),
 	})
-	switch {
-	case errors.Is(err, errUsage):
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
-	case errors.Is(err, errReported):
-		os.Exit(1)
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "itwin-token-server:", err)
-		os.Exit(1)
+	if err == nil {
+		return
 	}
+	if !errors.Is(err, errReported) {
+		fmt.Fprintln(os.Stderr, "itwin-token-server:", err)
+	}
+	if errors.Is(err, errUsage) {
+		os.Exit(2)
+	}
+	os.Exit(1)
 }
 
-// A program is what a command is run with.
+// A program is what a command runs with.
 type program struct {
 	args    []string
 	environ []string // NAME=value
-	dir     string   // where .env.local and .env are; empty: nowhere
+	dir     string   // of .env.local and .env; empty: none are read
 	stdin   io.Reader
 	stdout  io.Writer
 	stderr  io.Writer // the log
@@ -81,7 +81,7 @@ type program struct {
 	transport http.RoundTripper // to Auth0 and IMS
 }
 
-// run does what the arguments say, until it is done or ctx ends.
+// run runs the command that the arguments name, until it is done or ctx ends.
 func run(ctx context.Context, p program) error {
 	command, args := "serve", p.args
 	if len(args) > 0 {
@@ -98,21 +98,17 @@ func run(ctx context.Context, p program) error {
 	case "check":
 		return runCheck(ctx, p, args)
 	case "version":
-		fmt.Fprintln(p.stdout, buildText())
+		fmt.Fprintln(p.stdout, "itwin-token-server", version, commit(), runtime.Version())
 		return nil
 	case "help", "-h", "--help":
 		_, err := io.WriteString(p.stdout, usage)
 		return err
 	}
-	return fmt.Errorf("%w: unknown command %q: want serve, demo, check, version or help", errUsage, command)
+	// Not the word itself: it may be a secret in the wrong place.
+	return fmt.Errorf("%w: unknown command: want serve, demo, check, version or help", errUsage)
 }
 
-// buildText names the build: version, commit, Go version.
-func buildText() string {
-	return "itwin-token-server " + version + " " + commit() + " " + runtime.Version()
-}
-
-// commit is the one that the program was built from, as far as Go knows it.
+// commit is the one that the program was built from, if Go knows it.
 func commit() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
@@ -126,77 +122,70 @@ func commit() string {
 
 // runServe is the server as it is deployed.
 func runServe(ctx context.Context, p program) error {
-	c, err := loadConfig(p.environ, p.dir)
-	if err != nil {
-		return settingsFault(c, err)
-	}
-	listener, err := server.Listen(c.Host, c.Port)
+	c, found, listener, err := setUp(p.environ, p.dir)
 	if err != nil {
 		return err
 	}
 	s := newService(c, p.transport, telemetry.NewLog(p.stderr, c.LogFormat, c.LogLevel))
-	server.Announce(s.log, listener.Addr(), c.CertFile != "")
-	for _, warning := range append(c.misspelt, c.warnings...) {
+	server.Announce(s.log, listener.Addr(), c.CertFile != "", found.Setting(prefix+"PORT").Source)
+	for _, warning := range found.Warnings {
 		s.log.Warn(warning)
 	}
-	return s.run(ctx, listener, s.routes())
+	return s.run(ctx, listener, s.routes(nil))
 }
 
-// settingsFault says all that is wrong with the settings, on one screen.
-func settingsFault(c config, err error) error {
-	lines := append([]string{"the settings cannot be used:", err.Error()}, c.misspelt...)
-	text := strings.ReplaceAll(strings.Join(lines, "\n"), "\n", "\n  ")
-	if c.incomplete {
-		text += "\nFill in .env.local (.env says how). To try it without any settings: go run . demo"
+// setUp reads the settings and opens the port.
+func setUp(environ []string, dir string) (config, *dotenv.Findings, net.Listener, error) {
+	c, found, err := loadConfig(environ, dir)
+	if err != nil {
+		return c, found, nil, settingsError(found, err)
 	}
-	return errors.New(text)
+	listener, err := server.Listen(c.Host, c.Port)
+	return c, found, listener, err
 }
 
-// runDemo is the server with stand-ins for Auth0 and IMS. It tells its story, and
-// stays up.
+// runDemo is the server with stand-ins for Auth0 and IMS.
 func runDemo(ctx context.Context, p program, args []string) error {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(p.stderr)
-	life := flags.Duration("token-life", time.Hour, "how long an iTwin token lives")
+	lifetime := flags.Duration("token-life", time.Hour, "how long an iTwin token lives")
 	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp): // printed by now
+	case errors.Is(err, flag.ErrHelp): // printed already
 		return nil
 	case err != nil || flags.NArg() > 0:
-		return fmt.Errorf("%w: demo takes nothing but -token-life", errUsage)
+		return fmt.Errorf("%w: demo takes only -token-life", errUsage)
 	}
-	d, err := demo.Start(*life)
+	d, err := demo.Start(*lifetime)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	c, err := loadConfig(d.Settings(prefix, p.environ), "")
-	if err != nil {
-		return settingsFault(c, err)
-	}
-	listener, err := server.Listen(c.Host, c.Port)
+	c, found, listener, err := setUp(d.Settings(prefix, p.environ), "")
 	if err != nil {
 		return err
 	}
-	level := new(slog.LevelVar) // the story is told without the log between its lines
+	level := new(slog.LevelVar) // the exchange is shown without log lines between
 	level.Set(max(c.LogLevel, slog.LevelWarn))
 	s := newService(c, upstream.Transport(d.Roots()), telemetry.NewLog(p.stderr, c.LogFormat, level))
 	ended := make(chan error, 1)
-	go func() {
-		ended <- s.run(ctx, listener, s.routes(route{"GET /demo/userToken", d.UserToken}))
-	}()
-	if err := d.Tell(ctx, p.stdout, "http://"+server.Reachable(listener.Addr())[0].Address); err != nil && ctx.Err() == nil {
+	go func() { ended <- s.run(ctx, listener, s.routes(d.UserToken)) }()
+	if err := d.Run(ctx, p.stdout, "http://"+server.Addresses(listener.Addr())[0].HostPort); err != nil && ctx.Err() == nil {
 		return err
 	}
 	level.Set(c.LogLevel)
-	for _, warning := range c.misspelt {
+	for _, warning := range found.Warnings {
 		s.log.Warn(warning)
 	}
 	return <-ended
 }
 
-// newService makes all that serves; nothing runs yet.
+// newService makes everything that serves; nothing runs yet.
 func newService(c config, transport http.RoundTripper, log *slog.Logger) *service {
-	o := telemetry.New(log, outcomes())
+	outcomes := []telemetry.Outcome{{Status: http.StatusOK, Reason: "ok"}}
+	for _, p := range requestProblems() {
+		outcomes = append(outcomes, telemetry.Outcome{Status: p.status, Reason: p.reason})
+	}
+	o := telemetry.New(log, outcomes...)
 	s := &service{
 		config:   c,
 		users:    newVerifier(c, transport, o.Fetches("Auth0 keys", "key_fetches_total", "key_fetch_duration_seconds")),
@@ -204,77 +193,95 @@ func newService(c config, transport http.RoundTripper, log *slog.Logger) *servic
 		log:      log,
 		observer: o,
 	}
-	o.Gauges(version, commit(), s.tokenExpires, s.users.keys.Begun)
+	o.Gauges(version, commit(), func() time.Time { return lastExpiry(s.tokens) }, s.users.keys.Begun)
 	return s
 }
 
-// run serves the handler until ctx ends and requests in flight are answered.
+// run serves the handler until ctx ends and the requests in flight are answered.
 func (s *service) run(ctx context.Context, listener net.Listener, handler http.Handler) error {
-	owners, stop := context.WithCancel(context.WithoutCancel(ctx)) // requests in flight still need them
+	background, stop := context.WithCancel(context.WithoutCancel(ctx)) // requests in flight still need it
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer stop()
-	running.Go(func() { s.users.keys.Run(owners) })
-	running.Go(func() { s.tokens.Run(owners) })
-	srv := server.Server{Listener: listener, Handler: handler, Log: s.log, Stopping: func() {
+	running.Go(func() { s.users.keys.Run(background) })
+	running.Go(func() { s.tokens.Run(background) })
+	srv := server.Server{Listener: listener, Handler: handler, Origins: s.config.Origins, Log: s.log, Stopping: func() {
 		s.draining.Store(true)
 		s.log.Info("shutting down")
 	}}
 	if s.config.CertFile != "" {
-		srv.Certificate = server.Certificate(s.config.CertFile, s.config.KeyFile, s.observer.Certificate)
-		s.observer.CertificateExpiry(func() time.Time { return server.Ends(srv.Certificate) })
-		running.Go(func() { srv.Certificate.Run(owners) })
+		certificate, err := server.NewCertificate(s.config.CertFile, s.config.KeyFile, s.log)
+		if err != nil {
+			return err
+		}
+		srv.Certificate = certificate
+		s.observer.CertificateExpiry(certificate.Expiry)
 	}
 	if s.config.MetricsAddr != "" {
-		aside, err := net.Listen("tcp", s.config.MetricsAddr)
+		metrics, err := net.Listen("tcp", s.config.MetricsAddr)
 		if err != nil {
 			return fmt.Errorf("%sMETRICS_ADDR: want a free address, got: %w", prefix, err)
 		}
-		running.Go(func() { server.Aside(owners, aside, &s.observer.Metrics, s.log) })
+		running.Go(func() { server.ServeMetrics(background, metrics, &s.observer.Metrics, s.log) })
 	}
 	return server.Run(ctx, srv)
 }
 
-// runCheck tries the settings, and says of a user's token whether it would do.
+// runCheck checks the settings, Auth0's keys, a grant and perhaps a user token.
 func runCheck(ctx context.Context, p program, args []string) error {
 	if len(args) > 1 {
-		return fmt.Errorf("%w: check wants one token, or - to read it from standard input", errUsage)
+		return fmt.Errorf("%w: check takes one user token, or - to read it from standard input", errUsage)
 	}
-	token, err := check.Token(args, p.stdin)
+	token, err := check.UserToken(args, p.stdin)
 	if err != nil {
 		return err
 	}
-	c, err := loadConfig(p.environ, p.dir)
+	c, found, err := loadConfig(p.environ, p.dir)
 	users := newVerifier(c, p.transport, nil)
-	owner, stop := context.WithCancel(ctx)
+	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	patient := check.Patient{
-		Settings: c.found, Faults: err, Warnings: append(c.misspelt, c.warnings...),
-		Wanted: check.Wanted{Issuer: c.issuer(), Audiences: c.Audiences, Scopes: c.RequiredScopes},
+	in := check.Input{
+		Settings: found.Settings, Errors: err, Warnings: found.Warnings,
+		Expected: check.Expected{Issuer: c.issuer(), Audiences: c.Audiences, Scopes: c.RequiredScopes, Organizations: c.Organizations},
 		Keys: func(ctx context.Context) (int, error) {
-			go users.keys.Run(owner)
-			keys, err := users.keys.Get(ctx, time.Now().Add(2*patience)) // to the fetch's own end, which tells why
+			go users.keys.Run(ctx)
+			keys, err := users.keys.Get(ctx) // until the fetch ends, and so with its error
 			if err != nil {
 				return 0, err
 			}
-			return len(keys.keys), nil
+			return jwks.Count(keys.Keyfunc), nil
 		},
 		Grant: func(ctx context.Context) (time.Duration, error) {
-			_, life, err := grant(ctx, c, p.transport)
-			return life, err
+			_, lifetime, err := grant(ctx, c, p.transport)
+			return lifetime, err
 		},
-		Verify: func(ctx context.Context, token string) (string, error) {
+		Verify: func(ctx context.Context, token string) (check.Advice, error) {
 			token, err := bearerToken(http.Header{"Authorization": {"Bearer " + token}})
 			if err == nil {
-				_, err = users.verify(ctx, token, time.Now().Add(patience))
+				_, err = users.verify(ctx, token)
 			}
-			var refused refusal
-			errors.As(err, &refused)
-			return refused.reason, err
+			if err != nil {
+				return adviceFor(problemOf(err)), problemOf(err)
+			}
+			return nil, nil
 		},
 	}
-	if !check.Check(ctx, p.stdout, patient, token) {
+	if !check.Run(ctx, p.stdout, in, token) {
 		return errReported
 	}
 	return nil
+}
+
+// adviceFor is what check says about a user token with the problem.
+func adviceFor(p problem) check.Advice {
+	advice, ok := map[problem]check.Advice{
+		errNoUserToken: check.Client, errTwoSchemes: check.Client, errNotJWT: check.Opaque, errIssuer: check.Issuer,
+		errAudience: check.Audience, errExpired: check.Expired, errNotYet: check.NotYet, errUnknownKey: check.UnknownKey,
+		errScope: check.Scope, errOrganization: check.Organization, errAlgorithm: check.Algorithm,
+		errNoKeys: nil, errKeysOutdated: nil, // not the token's fault
+	}[p]
+	if !ok {
+		return check.Damaged
+	}
+	return advice
 }

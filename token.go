@@ -16,67 +16,68 @@ import (
 )
 
 const (
-	// defaultLife is a token's life where IMS does not tell (RFC 6749 §5.1 leaves
-	// that open): short enough to be safe, long enough not to be a burden.
-	defaultLife = 5 * time.Minute
+	// defaultLifetime is used where IMS sends no expires_in, which RFC 6749 §5.1
+	// allows.
+	defaultLifetime = 5 * time.Minute
 
-	// maxLife bounds what is believed of expires_in.
-	maxLife = 24 * time.Hour
+	// maxLifetime bounds what is believed of expires_in.
+	maxLifetime = 24 * time.Hour
 
-	// lastMoments is the end of a token's life in which it is not handed out: it
-	// would die on its way. For a short-lived token it is a tenth of its life.
-	lastMoments = 5 * time.Second
+	// lastSeconds is the end of a token's lifetime in which it is not handed out,
+	// since it would expire before it is used. For a short-lived token it is the
+	// last tenth.
+	lastSeconds = 5 * time.Second
 )
 
-// An itwinToken is an access token of the iTwin Platform, with all that an
-// answer and its log line need of it made once.
+// An itwinToken is an access token of the iTwin Platform, with what a response
+// and its log line need.
 type itwinToken struct {
 	access      secret
-	bearer      []byte // "Bearer " and the token: the answer as text
-	fingerprint string // of its SHA-256, the first 12 hex digits: for the log
-	expires     time.Time
+	bearer      []byte // "Bearer " and the token: the response as text
+	fingerprint string // the first 12 hex digits of its SHA-256, for the log
+	expiry      time.Time
 }
 
-// newTokens keeps an iTwin token fresh by the client credentials grant, once its
-// Run runs; report hears of each grant.
-func newTokens(c config, transport http.RoundTripper, report func(time.Duration, error)) *fresh.Value[*itwinToken] {
-	return fresh.New(fresh.Config[*itwinToken]{
-		Fetch: func(ctx context.Context) (*itwinToken, fresh.Term, error) {
-			begun := time.Now()
-			access, life, err := grant(ctx, c, transport)
-			if err != nil {
-				return nil, fresh.Term{}, err
-			}
-			term := fresh.Term{Renew: life / 2, Until: life - min(life/10, lastMoments)}
-			return newItwinToken(access, begun.Add(life)), term, nil
-		},
-		Report: report,
-	})
-}
-
-// tokenExpires is when the last token granted expires; zero: there was none.
-func (s *service) tokenExpires() time.Time {
-	if token, had := s.tokens.Last(); had {
-		return token.expires
-	}
-	return time.Time{}
-}
-
-func newItwinToken(access string, expires time.Time) *itwinToken {
+func newItwinToken(access string, expiry time.Time) *itwinToken {
 	sum := sha256.Sum256([]byte(access))
 	return &itwinToken{
 		access:      newSecret(access),
 		bearer:      []byte("Bearer " + access),
 		fingerprint: hex.EncodeToString(sum[:6]),
-		expires:     expires,
+		expiry:      expiry,
 	}
 }
 
-// grant asks IMS for an access token with the client's own credentials (RFC 6749
-// §4.4), and returns it with its life. Its errors are those of [upstream.Do], or
-// tell what is wrong with the secret's file.
-func grant(ctx context.Context, c config, transport http.RoundTripper) (access string, life time.Duration, err error) {
-	clientSecret, err := c.secretNow()
+// newTokens keeps an iTwin token fresh with the client credentials grant while
+// its Run runs; report is called after each grant.
+func newTokens(c config, transport http.RoundTripper, report func(time.Duration, error)) *fresh.Value[*itwinToken] {
+	return fresh.New(fresh.Config[*itwinToken]{
+		Fetch: func(ctx context.Context) (*itwinToken, fresh.Term, error) {
+			start := time.Now() // a slow grant must not make the token look younger
+			access, lifetime, err := grant(ctx, c, transport)
+			if err != nil {
+				return nil, fresh.Term{}, err
+			}
+			term := fresh.Term{Renew: lifetime / 2, Until: lifetime - min(lifetime/10, lastSeconds)}
+			return newItwinToken(access, start.Add(lifetime)), term, nil
+		},
+		Report: report,
+	})
+}
+
+// lastExpiry is when the last token expires, zero if there has been none.
+func lastExpiry(tokens *fresh.Value[*itwinToken]) time.Time {
+	if token, ok := tokens.Last(); ok {
+		return token.expiry
+	}
+	return time.Time{}
+}
+
+// grant requests an access token with the client's own credentials (RFC 6749
+// §4.4) and returns it with its lifetime. Its errors are those of [upstream.Do],
+// or say what is wrong with the secret's file.
+func grant(ctx context.Context, c config, transport http.RoundTripper) (access string, lifetime time.Duration, err error) {
+	clientSecret, err := c.currentSecret()
 	if err != nil {
 		return "", 0, err
 	}
@@ -89,82 +90,91 @@ func grant(ctx context.Context, c config, transport http.RoundTripper) (access s
 	req.SetBasicAuth(url.QueryEscape(c.ClientID), url.QueryEscape(clientSecret.reveal()))
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
-	status, body, err := upstream.Do(transport, req)
+	answer, err := upstream.Do(transport, req)
 	if err != nil {
 		return "", 0, err
 	}
-	if status != http.StatusOK {
-		return "", 0, refusedGrant(req.URL.Host, status, body)
+	if answer.Status != http.StatusOK {
+		return "", 0, grantError(answer)
 	}
-	return parseGrant(req.URL.Host, body)
+	return parseGrant(answer)
 }
 
-// parseGrant reads a successful answer (RFC 6749 §5.1) of the host.
-func parseGrant(host string, body []byte) (access string, life time.Duration, err error) {
-	var answer struct {
+// parseGrant reads a successful token response (RFC 6749 §5.1).
+func parseGrant(answer upstream.Answer) (access string, lifetime time.Duration, err error) {
+	var body struct {
 		AccessToken string          `json:"access_token"`
 		TokenType   string          `json:"token_type"`
 		ExpiresIn   json.RawMessage `json:"expires_in"`
 	}
-	if json.Unmarshal(body, &answer) != nil {
-		return "", 0, upstream.Errorf(upstream.Nonsense, "%s: want a token as JSON, got something else: check %sAUTHORITY", host, prefix)
+	nonsense := func(what string) (string, time.Duration, error) {
+		return "", 0, upstream.Errorf(upstream.Nonsense, "%s: %s: check %sAUTHORITY", answer.Host, what, prefix)
 	}
-	if !isToken(answer.AccessToken) {
-		return "", 0, upstream.Errorf(upstream.Nonsense, "%s: want an access_token, got none, or one with spaces or control characters: check %sAUTHORITY", host, prefix)
+	if json.Unmarshal(answer.Body, &body) != nil {
+		return nonsense("the answer is not a token response in JSON")
 	}
-	if answer.TokenType != "" && !strings.EqualFold(answer.TokenType, "Bearer") {
-		return "", 0, upstream.Errorf(upstream.Nonsense, "%s: want a token of type Bearer, got another type", host)
+	if !isToken(body.AccessToken) {
+		return nonsense("the answer has no usable access_token")
 	}
-	life, ok := parseLife(answer.ExpiresIn)
+	if body.TokenType != "" && !strings.EqualFold(body.TokenType, "Bearer") {
+		return nonsense("the token_type is not Bearer")
+	}
+	lifetime, ok := parseLifetime(body.ExpiresIn)
 	if !ok {
-		return "", 0, upstream.Errorf(upstream.Nonsense, "%s: want expires_in as seconds, got something else", host)
+		return nonsense("expires_in is not a number of seconds")
 	}
-	return answer.AccessToken, life, nil
+	return body.AccessToken, lifetime, nil
 }
 
-// isToken reports whether text can stand in a header, and in the one word that
-// clients cut out of the answer.
+// isToken reports whether text can be sent in a header, and is the one word that
+// clients expect behind "Bearer ".
 func isToken(text string) bool {
-	outside := func(r rune) bool { return r <= ' ' || r > '~' }
-	return text != "" && !strings.ContainsFunc(text, outside)
+	notPrintable := func(r rune) bool { return r <= ' ' || r > '~' }
+	return text != "" && !strings.ContainsFunc(text, notPrintable)
 }
 
-// parseLife reads expires_in: seconds, as a number or, from some servers, as a
-// string; absent, the default.
-func parseLife(raw json.RawMessage) (time.Duration, bool) {
-	text := strings.Trim(string(raw), `"`)
-	if text == "" || text == "null" {
-		return defaultLife, string(raw) != `""`
+// parseLifetime reads expires_in: a number of seconds, at least 1, or a string of
+// decimal digits, as some servers send. Absent or null means the default.
+func parseLifetime(raw json.RawMessage) (time.Duration, bool) {
+	if len(raw) == 0 || string(raw) == "null" {
+		return defaultLifetime, true
 	}
-	seconds, err := strconv.ParseFloat(text, 64)
-	if err != nil || !(seconds > 0) {
+	var seconds float64
+	var digits string
+	if json.Unmarshal(raw, &digits) == nil {
+		n, err := strconv.ParseUint(digits, 10, 63)
+		if err != nil {
+			return 0, false
+		}
+		seconds = float64(n)
+	} else if json.Unmarshal(raw, &seconds) != nil {
 		return 0, false
 	}
-	return time.Duration(min(seconds, maxLife.Seconds()) * float64(time.Second)), true
+	return time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second)), seconds >= 1
 }
 
-// advice says what to do about each error code of a token endpoint (RFC 6749
-// §5.2). A code that is not here is not repeated: it is the other side's text.
-var advice = map[string]string{
-	"invalid_client":         "check " + prefix + "CLIENT_ID and " + prefix + "CLIENT_SECRET (or its _FILE) against the application's page (developer.bentley.com, My Apps); a secret is shown only once, so make a new one if in doubt",
-	"invalid_scope":          "set " + prefix + "SCOPE to itwin-platform, or to a scope that the application's page lists",
-	"unauthorized_client":    "use an application of type Service (developer.bentley.com, My Apps): the others may not use the client credentials grant",
-	"unsupported_grant_type": "check " + prefix + "AUTHORITY: its server has no client credentials grant",
-	"invalid_request":        "check " + prefix + "AUTHORITY and " + prefix + "SCOPE",
-	"invalid_grant":          "use an application of type Service (developer.bentley.com, My Apps)",
-}
-
-// refusedGrant makes an error of an answer that is no success.
-func refusedGrant(host string, status int, body []byte) error {
-	var answer struct {
+// grantError says what to do about a response other than 200 (RFC 6749 §5.2). An
+// error code that is not listed here is not repeated: it is upstream's text.
+func grantError(answer upstream.Answer) error {
+	var body struct {
 		Error string `json:"error"`
 	}
-	json.Unmarshal(body, &answer) // what is no JSON has no code
-	if todo, known := advice[answer.Error]; known {
-		return upstream.Errorf(upstream.Refused, "%s: want a token, got %s: %s", host, answer.Error, todo)
+	json.Unmarshal(answer.Body, &body) // if it is not JSON there is no code
+	const page = " on the application's page (developer.bentley.com, My Apps)"
+	switch body.Error {
+	case "invalid_client":
+		return answer.Errorf("invalid_client: check %[1]sCLIENT_ID and %[1]sCLIENT_SECRET (or its _FILE) against those"+page+"; a secret is shown there only once: if in doubt, make a new one", prefix)
+	case "invalid_scope":
+		return answer.Errorf("invalid_scope: set %sSCOPE to itwin-platform, or to a scope that is listed"+page, prefix)
+	case "unauthorized_client", "invalid_grant":
+		return answer.Errorf("%s: use an application of type Service (developer.bentley.com, My Apps): other types may not use the client credentials grant", body.Error)
+	case "unsupported_grant_type":
+		return answer.Errorf("unsupported_grant_type: check %sAUTHORITY: this server has no client credentials grant", prefix)
+	case "invalid_request":
+		return answer.Errorf("invalid_request: check %[1]sAUTHORITY and %[1]sSCOPE", prefix)
 	}
-	if status/100 == 5 || status == http.StatusTooManyRequests {
-		return upstream.Errorf(upstream.Refused, "%s: want a token, got status %d: IMS has trouble: try again later", host, status)
+	if answer.Status/100 == 5 || answer.Status == http.StatusTooManyRequests {
+		return answer.Errorf("status %d: IMS has a problem: try again later", answer.Status)
 	}
-	return upstream.Errorf(upstream.Refused, "%s: want a token, got status %d without a known error code: check %sAUTHORITY", host, status, prefix)
+	return answer.Errorf("status %d without a known error code: check %sAUTHORITY", answer.Status, prefix)
 }

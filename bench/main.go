@@ -1,191 +1,259 @@
-// Bench measures the token server beside the least that could be called its
-// job, and beside others that do it: the CPU time that each target's process
-// uses for a request, and what it takes to run. Linux only: it reads another
-// process's CPU clock, and /proc.
+// Bench measures what a request costs the token server, beside what it costs
+// others: CPU time of the target's process, latency, memory. It runs on Linux,
+// stays on loopback, and takes the binaries that make bench has put into .bin.
 //
-//	go run .                                             all of it; writes results.md and results.svg
-//	go run . -quick -only server,floor,bare              within a minute; writes nothing
-//	go run . -before OLD -only before,server,floor,bare  today's server beside an older binary
-//	go run . -growth                                     with more processors, and a slow log
-//	go run . -profile profiles                           the server's profiles under both workloads
+//	go run . [flags] [targets|growth|log|gogc|BINARY ...]
+//
+// BINARY is another build of the server, to be compared with the one in .bin.
 package main
 
 import (
 	"context"
+	crand "crypto/rand"
+	"crypto/x509"
+	_ "embed"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"regexp"
+	"runtime"
+	"slices"
 	"strings"
-	"syscall"
+	"sync"
+	"text/template"
+	"time"
+
+	vegeta "github.com/tsenart/vegeta/v12/lib"
+
+	"itwin-token-server/internal/standin"
 )
 
-type options struct {
+const audience = "http://tokenserver.sample.bentley.com"
+
+// bench is what all measurements share.
+type bench struct {
+	*standin.Standin // its CPU time is not counted
+	dir              string
 	rounds, requests int
-	only, before     string
-	quick, growth    bool
-	profile, readme  string
+	env              []string // of every target
+	tokens           []string // all distinct, the last three bad
+	lastPort         int
+	results          results
 }
 
 func main() {
-	var o options
-	flag.IntVar(&o.rounds, "rounds", 7, "how often each target is measured")
-	flag.IntVar(&o.requests, "requests", 14000, "counted requests to each target, workload and round")
-	flag.StringVar(&o.only, "only", "", "comma `list` of targets: bare, floor, server, naive, oauth2-proxy, before")
-	flag.StringVar(&o.before, "before", "", "an older server's binary `file`, to be measured beside today's")
-	flag.BoolVar(&o.quick, "quick", false, "few, short rounds; no allocations counted")
-	flag.BoolVar(&o.growth, "growth", false, "measure with 1, 2 and 4 processors, and a slow log, instead")
-	flag.StringVar(&o.profile, "profile", "", "write the server's profiles to this `folder` instead")
-	flag.StringVar(&o.readme, "readme", "", "also put the tables into this `file`, between its bench marks")
+	b := &bench{lastPort: 20000, results: results{}}
+	flag.IntVar(&b.rounds, "rounds", 5, "how often each target is measured")
+	flag.IntVar(&b.requests, "requests", 4800, "counted requests to each target, workload and round")
+	readme := flag.String("readme", "", "a `file` whose text after its mark the tables replace")
 	flag.Parse()
-
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := bench(ctx, o); err != nil {
+	text, err := b.run(ctx, flag.Args())
+	fmt.Print(text)
+	if err == nil && *readme != "" {
+		content, _ := os.ReadFile(*readme)
+		before, _, _ := strings.Cut(string(content), "\n## targets")
+		err = os.WriteFile(*readme, []byte(before+text), 0o644)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
-		stop()
 		os.Exit(1)
 	}
 }
 
-func (o options) workloads() []workload {
-	if o.quick {
-		return []workload{{true, 32}, {false, 32}}
+// run measures the sections, and returns their tables.
+func (b *bench) run(ctx context.Context, sections []string) (text string, err error) {
+	if b.Standin, err = standin.New(); err != nil {
+		return "", err
 	}
-	return []workload{{true, 32}, {true, 2000}, {false, 32}, {false, 2000}}
+	defer b.Close()
+	if b.dir, err = os.MkdirTemp("", "bench"); err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(b.dir)
+	if err := b.setup(ctx); err != nil {
+		return "", err
+	}
+	for _, name := range sections {
+		tables, err := b.measure(ctx, b.section(name))
+		if err != nil {
+			return text, err
+		}
+		text += tables
+	}
+	versions, err := exec.Command("sh", "-c", "uname -sr; go version; haproxy -v | head -1; go version -m .bin/oauth2-proxy | grep -m1 mod; wc -c .bin/* $(which haproxy)").Output()
+	return fmt.Sprintf("%s%d rounds, each of %d requests to each target and workload with all connections busy, and %d at a steady rate; %d cores.\n\n```\n%s```\n",
+		text, b.rounds, b.requests, b.requests/steadyShare, runtime.NumCPU(), versions), err
 }
 
-func bench(ctx context.Context, o options) error {
-	if o.quick {
-		o.rounds, o.requests = min(o.rounds, 5), min(o.requests, 4200)
-	}
-	w, err := newWorld()
-	if err != nil {
+// setup starts the stand-ins, and makes the targets' files and settings, and the tokens.
+func (b *bench) setup(ctx context.Context) error {
+	public, err := x509.MarshalPKIXPublicKey(b.Tenant.Key().Private.Public())
+	key := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})
+	caFile, keyFile := filepath.Join(b.dir, "ca.pem"), filepath.Join(b.dir, "key.pem")
+	if err := errors.Join(err, b.Start(), os.WriteFile(caFile, b.CACert(), 0o600), os.WriteFile(keyFile, key, 0o600)); err != nil {
 		return err
 	}
-	defer w.close()
-	all := targets(w, o.before)
-	if o.growth || o.profile != "" {
-		o.only = "bare,server"
+	b.env = []string{
+		"SSL_CERT_FILE=" + caFile, "KEY_FILE=" + keyFile, "ISSUER=" + b.Tenant.Issuer(),
+		"OAUTH2_PROXY_OIDC_ISSUER_URL=" + b.Tenant.Issuer(), "OAUTH2_PROXY_OIDC_JWKS_URL=" + b.Tenant.Issuer() + ".well-known/jwks.json",
+		"ITM_TOKEN_SERVER_AUTH0_DOMAIN=" + b.Tenant.Domain(), "ITM_TOKEN_SERVER_AUTH0_AUDIENCE=" + audience,
+		"ITM_TOKEN_SERVER_AUTH0_REQUIRED_SCOPE=openid", "ITM_TOKEN_SERVER_AUTHORITY=" + b.IMS.URL(),
+		"ITM_TOKEN_SERVER_CLIENT_ID=" + b.IMS.ClientID(), "ITM_TOKEN_SERVER_CLIENT_SECRET=" + b.IMS.ClientSecret(),
 	}
-	if o.profile != "" {
-		o.requests *= 3 // a profile samples each 10 ms: seconds of work, not one
+	b.tokens = make([]string, 2+many.connections+b.requests+b.requests/steadyShare)
+	var wg sync.WaitGroup
+	for part := range slices.Chunk(b.tokens, 1+len(b.tokens)/runtime.NumCPU()) { // a signature takes a millisecond
+		wg.Go(func() {
+			for i := range part {
+				part[i] = b.Tenant.AccessToken(audience, standin.Claims{"sub": "auth0|" + crand.Text()})
+			}
+		})
 	}
-	chosen, err := choose(all, o.only)
-	if err != nil {
-		return err
-	}
-	s := sampler{w, o.workloads(), o.requests}
-	fmt.Fprintln(os.Stderr, "building, and signing", s.list(), "tokens")
-	if err := w.prepare(ctx, all, chosen); err != nil {
-		return err
-	}
-	w.sign(s.list())
-
-	switch server := find(all, "server"); {
-	case o.profile != "":
-		return s.profiles(ctx, server, o.profile)
-	case o.growth:
-		return s.printGrowth(ctx, o.rounds, chosen, server)
-	default:
-		return s.measure(ctx, o, chosen)
-	}
+	wg.Wait()
+	forger := b.Tenant.NextKey()
+	forger.ID = b.Tenant.Key().ID
+	b.tokens = append(b.tokens, b.Tenant.SignWith(forger, nil, b.Tenant.Claims(audience)),
+		b.Tenant.AccessToken(audience, standin.Claims{"iss": "https://other.auth0.test/"}),
+		b.Tenant.AccessToken(audience, standin.Claims{"exp": time.Now().Add(-time.Hour).Unix()}))
+	return b.record(ctx)
 }
 
-// prepare builds the server and the chosen targets, records the server's own
-// answer for bare and floor, and sees that they give the same.
-func (w *world) prepare(ctx context.Context, all, chosen []target) error {
-	server := find(all, "server")
-	for _, t := range append([]target{server}, chosen...) { // building twice is building once
-		if err := t.build(ctx); err != nil {
-			return err
-		}
-	}
-	answer, err := w.record(ctx, server)
+// record asks the server for the answer that bare, floor and HAProxy give.
+func (b *bench) record(ctx context.Context) error {
+	l, err := b.start(ctx, b.server("server"), workload{connections: 1})
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(w.answer, answer, 0o600); err != nil {
-		return err
-	}
-	for _, t := range chosen {
-		if t.name != "bare" && t.name != "floor" {
-			continue
+	defer l.stop()
+	header := l.last.Headers
+	header.Del("Date") // net/http writes these two, as it does for the server
+	header.Del("Content-Length")
+	text, err := json.Marshal(header)
+	b.env = append(b.env, "ANSWER_HEADER="+string(text), "ANSWER_BODY="+string(l.last.Body))
+	return err
+}
+
+const (
+	settle      = 100 * time.Millisecond // before a target's clock or memory is read
+	warmUp      = 1000                   // requests, at least
+	turns       = 6                      // parts in which the counted requests are sent
+	steadyRate  = 2000                   // requests a second, far below what any target can answer
+	steadyShare = 4                      // the counted requests for one at the steady rate
+)
+
+// measure measures what a section has, and returns its tables. In each round, each
+// target has a fresh process for each workload.
+func (b *bench) measure(ctx context.Context, s section) (string, error) {
+	for _, t := range s.Targets {
+		if err := b.refuses(ctx, t); err != nil {
+			return "", err
 		}
-		same, err := w.record(ctx, t)
+	}
+	for round := range b.rounds {
+		for _, w := range s.Workloads {
+			if err := b.round(ctx, w, s.Targets); err != nil {
+				return "", err
+			}
+		}
+		fmt.Fprintf(os.Stderr, "%s: round %d of %d\n", s.Title, round+1, b.rounds)
+	}
+	var text strings.Builder
+	err := template.Must(template.New("").Parse(tables)).Execute(&text, s)
+	return text.String(), err
+}
+
+//go:embed tables.md
+var tables string
+
+// round measures all targets under one workload: with all connections busy, then
+// at a steady rate.
+func (b *bench) round(ctx context.Context, w workload, targets []target) error {
+	var lives []*life
+	for _, i := range rand.Perm(len(targets)) {
+		l, err := b.start(ctx, targets[i], w)
 		if err != nil {
 			return err
 		}
-		if date := regexp.MustCompile("Date: .*"); date.ReplaceAllString(string(same), "") != date.ReplaceAllString(string(answer), "") {
-			return fmt.Errorf("%s answers %q, want the server's %q", t.name, same, answer)
+		defer l.stop()
+		time.Sleep(settle)
+		l.noteMemory("idle", "VmRSS")
+		if err := l.send(max(warmUp, w.connections), 0); err != nil {
+			return err
 		}
+		time.Sleep(settle)
+		l.noteMemory(w.String()+" idle", "VmRSS")
+		lives = append(lives, l)
+	}
+	if err := inTurns(lives, " busy", b.requests, 0); err != nil {
+		return err
+	}
+	for _, l := range lives {
+		l.noteMemory(w.String()+" most", "VmHWM")
+		l.latency = vegeta.LatencyMetrics{}
+	}
+	if err := inTurns(lives, " steady", b.requests/steadyShare, steadyRate); err != nil {
+		return err
+	}
+	for _, l := range lives {
+		l.note(w.String()+" p50", l.latency.Quantile(0.5).Seconds()*1e3)
+		l.note(w.String()+" p99", l.latency.Quantile(0.99).Seconds()*1e3)
+	}
+	return ctx.Err()
+}
+
+// inTurns sends n requests to each target, and notes the CPU time of one. The
+// targets take turns, so that what else the machine does affects all alike.
+func inTurns(lives []*life, figure string, n, rate int) error {
+	before := map[*life]time.Duration{}
+	for _, l := range lives {
+		before[l] = l.cpu()
+	}
+	for range turns {
+		for _, i := range rand.Perm(len(lives)) {
+			if err := lives[i].send(n/turns, rate); err != nil {
+				return err
+			}
+		}
+	}
+	time.Sleep(settle)
+	for _, l := range lives {
+		l.note(l.workload.String()+figure, float64(l.cpu()-before[l])/1e3/float64(n/turns*turns))
 	}
 	return nil
 }
 
-// record returns one answer of t, as it came.
-func (w *world) record(ctx context.Context, t target) ([]byte, error) {
-	p, err := start(ctx, t, w.dir)
-	if err != nil {
-		return nil, err
+// results are the values of a target's figures, one from each round.
+type results map[key][]float64
+
+type key struct{ target, figure string }
+
+// Median is that of a figure.
+func (r results) Median(target, figure string) float64 { return quantile(r[key{target, figure}], 0.5) }
+
+// Ratio is a figure of one target over another's, round by round: the median, and
+// the bounds of the middle half.
+func (r results) Ratio(target, other, figure string) string {
+	ratios := slices.Clone(r[key{target, figure}])
+	for i, value := range r[key{other, figure}] {
+		ratios[i] /= value
 	}
-	defer p.stop()
-	return record(p.addr, w.repeated, t.want)
+	return fmt.Sprintf("%.2f (%.2f–%.2f)", quantile(ratios, 0.5), quantile(ratios, 0.25), quantile(ratios, 0.75))
 }
 
-// measure runs all rounds and shows, and of a full run keeps, what they gave.
-func (s sampler) measure(ctx context.Context, o options, chosen []target) error {
-	f := figures{sampler: s, targets: chosen, rounds: o.rounds, size: map[string]float64{}}
-	for _, t := range chosen {
-		info, err := os.Stat(t.binary)
-		if err != nil {
-			return err
-		}
-		f.size[t.name] = float64(info.Size()) / 1e6
-	}
-	var err error
-	if f.results, err = s.rounds(ctx, o.rounds, chosen); err != nil {
-		return err
-	}
-	if !o.quick {
-		if f.allocs, err = s.allocations(ctx, chosen); err != nil {
-			return err
-		}
-	}
-	report := f.report()
-	fmt.Print(report)
-	if o.quick || o.only != "" || o.before != "" {
-		return nil
-	}
-	if err := os.WriteFile("results.md", []byte(report), 0o644); err != nil {
-		return err
-	}
-	if err := os.WriteFile("results.svg", []byte(f.chart()), 0o644); err != nil {
-		return err
-	}
-	return intoREADME(o.readme, report)
+// Connection is the memory that one takes, in kB.
+func (r results) Connection(target string) float64 {
+	return 1000 * (r.Median(target, many.String()+" idle") - r.Median(target, few.String()+" idle")) / float64(many.connections-few.connections)
 }
 
-const (
-	readmeBegin = "<!-- bench: written by make bench -->\n"
-	readmeEnd   = "<!-- bench: end -->\n"
-)
-
-// intoREADME puts the report between the two marks in file, if one is named.
-func intoREADME(file, report string) error {
-	if file == "" {
-		return nil
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	before, rest, began := strings.Cut(string(text), readmeBegin)
-	_, after, ended := strings.Cut(rest, readmeEnd)
-	if !began || !ended {
-		return fmt.Errorf("%s lacks the lines %q and %q", filepath.Base(file), readmeBegin, readmeEnd)
-	}
-	return os.WriteFile(file, []byte(before+readmeBegin+report+readmeEnd+after), 0o644)
+// quantile is the value that the share q of the values does not exceed.
+func quantile(values []float64, q float64) float64 {
+	return slices.Sorted(slices.Values(values))[int(q*float64(len(values)-1)+0.5)]
 }

@@ -1,10 +1,10 @@
-// Command standin runs the stand-in Auth0 tenant and the stand-in IMS by themselves, for trying a
-// deployment of the real server against them. NOT for production: it signs tokens for whoever asks.
+// Command standin runs the stand-in Auth0 tenant and the stand-in IMS by themselves, to test a
+// deployment of the real server with them. NOT FOR PRODUCTION: it gives a user token to its caller.
 //
 //	standin DIR
 //
-// It writes into DIR all that a server and its caller need: env (the settings, without the secret),
-// client-secret, ca.pem (for SSL_CERT_FILE or the system's CA file) and user-token (good for an hour).
+// It writes into DIR what a server and its client need: env (the settings, without the secret),
+// client-secret, ca.pem (for SSL_CERT_FILE or the system's CA file) and user-token (valid for a day).
 // Then it prints "ready" and serves until SIGTERM.
 package main
 
@@ -30,7 +30,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) != 1 {
-		return fmt.Errorf("want one folder to write to, got %q", args)
+		return fmt.Errorf("want one argument, the folder to write to, got %q", args)
 	}
 	s, err := standin.New()
 	if err != nil {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Proves the viewer: the auth client's unit tests, the types, and the built page in Chromium on the real token server.
-# Installs what it needs: Debian's chromium (as root or by sudo) and the npm packages of the lock file.
+# Tests the viewer: the auth client's unit tests, the types, and the built page in Chromium with the real token server.
+# Needs Go, Node.js 20 or newer and openssl. Installs Debian's chromium (as root or with sudo) and the npm packages.
 set -euo pipefail
 cd "$(dirname "$0")"
 folder=$(mktemp -d)
@@ -21,6 +21,6 @@ fi
 unit=$(NO_COLOR=1 npx vitest run 2>&1) || { echo "$unit"; exit 1; }
 npx tsc --noEmit
 (cd ../.. && go build -o "$folder/itwin-token-server" .)
-node e2e/proof.mjs "$folder/itwin-token-server" &
+node e2e/viewer.mjs "$folder/itwin-token-server" &
 wait $!
 echo "viewer: types, $(grep -oE "[0-9]+ passed" <<<"$unit" | tail -1 | cut -d" " -f1) unit tests and the browser checks passed, in $SECONDS s"

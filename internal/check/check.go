@@ -1,3 +1,5 @@
+// Package check diagnoses a set-up: the settings, Auth0's keys, a grant at IMS,
+// and whether a user token would be accepted.
 package check
 
 import (
@@ -5,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -13,137 +16,171 @@ import (
 	"itwin-token-server/internal/upstream"
 )
 
-// columns is how wide the report is where its words allow it.
+// columns is the width of the report, where its words allow it.
 const columns = 100
 
-// A Patient is what [Check] looks at. Errors say what is wrong, which setting to
-// change, and how.
-type Patient struct {
-	Settings []dotenv.Setting
-	Faults   error // of the settings, one a line
-	Warnings []string
+// maxArgument bounds what is read of a token, in bytes.
+const maxArgument = 64 << 10
 
-	Keys   func(context.Context) (count int, err error)             // fetches Auth0's keys
-	Grant  func(context.Context) (life time.Duration, err error)    // gets a token of IMS
-	Verify func(context.Context, string) (reason string, err error) // checks a user's token: why it is refused, in one word and in a sentence
-	Wanted Wanted
+// Input is what [Run] checks. Errors say what is wrong and what to change.
+type Input struct {
+	Settings []dotenv.Setting
+	Errors   error // of the settings, one a line
+	Warnings []string
+	Expected Expected
+
+	Keys   func(context.Context) (count int, err error)              // fetches Auth0's keys
+	Grant  func(context.Context) (lifetime time.Duration, err error) // gets an iTwin token
+	Verify func(ctx context.Context, token string) (Advice, error)   // verifies a user token
 }
 
-// Check examines the patient and writes a line for each finding. A token of ""
-// is not looked at. It returns whether all is well. Nothing it writes holds a
-// secret or a whole token.
-func Check(ctx context.Context, w io.Writer, p Patient, token string) (well bool) {
-	r := report{w: w, well: true}
-	r.settings(p)
-	if p.Faults != nil {
-		r.line("--", "Auth0 and IMS", "not asked: the settings come first (go run . demo needs none)")
+// around is what people copy with a token: the header's name, the scheme, quotes,
+// spaces, a newline.
+var around = regexp.MustCompile(`(?i)^["'\s]*(authorization:\s*)?(bearer\s+)?["'\s]*|["'\s]+$`)
+
+// UserToken returns the token that the arguments name: "" if there is none, the
+// first argument, or for "-" what stdin has.
+func UserToken(arguments []string, stdin io.Reader) (string, error) {
+	if len(arguments) == 0 {
+		return "", nil
+	}
+	text := arguments[0]
+	if text == "-" {
+		read, err := io.ReadAll(io.LimitReader(stdin, maxArgument))
+		if err != nil {
+			return "", err
+		}
+		text = string(read)
+	}
+	switch token := around.ReplaceAllString(text, ""); token {
+	case "": // of an unset variable of the shell, for example
+		return "", errors.New("check: want a user token, got an empty one")
+	case "TOKEN":
+		return "", errors.New("check: put the user token in place of the word TOKEN, or - to read it from standard input")
+	default:
+		return token, nil
+	}
+}
+
+// Run checks the input and writes a line for each finding. It returns whether
+// everything is ok. Without a token ("") it checks none. It never writes a secret
+// or a whole token.
+func Run(ctx context.Context, w io.Writer, in Input, token string) (ok bool) {
+	r := report{w: w, ok: true}
+	r.settings(in)
+	if in.Errors != nil {
+		r.line("--", "Auth0 and IMS", "not asked: correct the settings first (go run . demo needs none)")
 		return false
 	}
-	keys := r.keys(ctx, p)
-	r.grant(ctx, p)
+	errKeys, errGrant := r.keys(ctx, in), r.grant(ctx, in)
+	if unreachable(errKeys) && unreachable(errGrant) {
+		r.line("!!", "network", "neither host can be reached: this machine's network may be down")
+	}
 	switch {
 	case token == "":
-		r.line("--", "a user's token", "none given: go run . check TOKEN says whether the server would accept it")
-	case keys:
-		r.token(ctx, p, token)
+		r.line("--", "a user token", "none given: go run . check TOKEN says whether the server would accept it")
+	case errKeys == nil:
+		r.token(ctx, in, token)
 	default:
-		r.tokenWithoutKeys(p, token)
+		r.tokenWithoutKeys(in, token)
 	}
-	return r.well
+	return r.ok
+}
+
+func unreachable(err error) bool {
+	var failed *upstream.Error
+	return errors.As(err, &failed) && failed.Kind == upstream.Unreachable
 }
 
 // A report is written line by line.
 type report struct {
-	w    io.Writer
-	well bool
+	w  io.Writer
+	ok bool // so far
 }
 
-func (r *report) settings(p Patient) {
-	for _, s := range p.Settings {
-		fmt.Fprintf(r.w, "    %-37s  %s\n", s.Name, shown(s))
+func (r *report) settings(in Input) {
+	for _, s := range in.Settings {
+		shown := s.Shown
+		if s.Source != "" {
+			shown += " (" + s.Source + ")"
+		}
+		fmt.Fprintf(r.w, "    %-37s  %s\n", s.Name, shown)
 	}
 	fmt.Fprintln(r.w)
-	if p.Faults != nil {
-		for fault := range strings.SplitSeq(p.Faults.Error(), "\n") {
-			r.wrong("settings", fault)
-		}
-	} else {
+	if in.Errors == nil {
 		r.line("ok", "settings", "complete")
+	} else {
+		for line := range strings.SplitSeq(in.Errors.Error(), "\n") {
+			r.wrong("settings", line)
+		}
 	}
-	for _, warning := range p.Warnings {
+	for _, warning := range in.Warnings {
 		r.line("!!", "settings", warning)
 	}
 }
 
-// shown is a setting's value and source.
-func shown(s dotenv.Setting) string {
-	switch {
-	case s.From == "":
-		return "not set"
-	case s.Secret:
-		return "set, not shown (" + s.From + ")"
-	case strings.Contains(s.Value, "@"): // a URL's password is before it
-		return "set, not shown since it has an @ (" + s.From + ")"
-	}
-	return fmt.Sprintf("%+q (%s)", s.Value, s.From)
-}
-
-func (r *report) keys(ctx context.Context, p Patient) (found bool) {
-	count, err := p.Keys(ctx)
+func (r *report) keys(ctx context.Context, in Input) error {
+	count, err := in.Keys(ctx)
 	if err != nil {
-		r.wrong("Auth0's keys", err.Error()+".\nITM_TOKEN_SERVER_AUTH0_DOMAIN names that host: it should be the Domain on your application's page (manage.auth0.com, Applications).")
-		return false
+		r.wrong("Auth0's keys", err.Error()+".\nThe host is that of ITM_TOKEN_SERVER_AUTH0_DOMAIN: it should be the Domain on your application's page (manage.auth0.com, Applications).")
+		return err
 	}
-	r.line("ok", "Auth0's keys", fmt.Sprintf("%d for RS256, of %s", count, p.Wanted.Issuer))
-	return true
+	r.line("ok", "Auth0's keys", fmt.Sprintf("%d for RS256, from %s", count, in.Expected.Issuer))
+	return nil
 }
 
-func (r *report) grant(ctx context.Context, p Patient) {
-	life, err := p.Grant(ctx)
+func (r *report) grant(ctx context.Context, in Input) error {
+	lifetime, err := in.Grant(ctx)
 	var failed *upstream.Error
 	switch {
 	case err == nil:
-		r.line("ok", "a grant at IMS", fmt.Sprintf("a token that lives %v", life))
-	case errors.As(err, &failed) && failed.Kind != upstream.Refused && !strings.Contains(failed.Text, "ITM_TOKEN_SERVER_AUTHORITY"):
-		r.wrong("a grant at IMS", err.Error()+".\nITM_TOKEN_SERVER_AUTHORITY names that host: Bentley's is https://ims.bentley.com.")
-	default: // it says itself which setting to change
+		r.line("ok", "a grant at IMS", fmt.Sprintf("an iTwin token that lives %v", lifetime))
+	case errors.As(err, &failed) && (failed.Kind == upstream.Unreachable || failed.Kind == upstream.Slow):
+		r.wrong("a grant at IMS", err.Error()+".\nThe host is that of ITM_TOKEN_SERVER_AUTHORITY: Bentley's is https://ims.bentley.com.")
+	default: // it names the setting itself
 		r.wrong("a grant at IMS", err.Error()+".")
 	}
+	return err
 }
 
-func (r *report) token(ctx context.Context, p Patient, token string) {
-	reason, err := p.Verify(ctx, token)
+func (r *report) token(ctx context.Context, in Input, token string) {
+	advice, err := in.Verify(ctx, token)
 	switch {
 	case err == nil:
-		r.line("ok", "a user's token", "would be accepted")
-	case reason == "":
-		r.wrong("a user's token", err.Error()+".")
-	case cut(token):
-		r.refused("it is not whole", "cut", token, p.Wanted)
+		r.line("ok", "a user token", "would be accepted")
+	case advice == nil:
+		r.wrong("a user token", err.Error()+".")
+	case truncated(token):
+		r.refused("the token is not whole", Damaged, token, in.Expected)
 	default:
-		r.refused(err.Error(), reason, token, p.Wanted)
+		r.refused(err.Error(), advice, token, in.Expected)
 	}
 }
 
-// tokenWithoutKeys says what a token tells by itself: often why there are no keys.
-func (r *report) tokenWithoutKeys(p Patient, token string) {
-	if _, c := read(token); c.Issuer != "" && c.Issuer != p.Wanted.Issuer {
-		r.refused("another issuer", "issuer", token, p.Wanted)
+// truncated reports whether a token is a JWT without its end, and so not opaque.
+func truncated(token string) bool {
+	return strings.HasPrefix(token, "eyJ") && strings.Count(token, ".") < 2 // {" in base64
+}
+
+// tokenWithoutKeys compares the issuer, which often is why there are no keys.
+func (r *report) tokenWithoutKeys(in Input, token string) {
+	if issuer := parse(token).text("iss"); issuer != "" && issuer != in.Expected.Issuer {
+		r.refused("wrong issuer", Issuer, token, in.Expected)
 		return
 	}
-	r.line("--", "a user's token", "not tried: Auth0's keys come first")
+	r.line("--", "a user token", "not checked: that needs Auth0's keys")
 }
 
-func (r *report) refused(why, reason, token string, wanted Wanted) {
-	r.wrong("a user's token", "would be refused: "+why+".\n"+Advice(reason, token, wanted))
+func (r *report) refused(why string, advice Advice, token string, expected Expected) {
+	r.wrong("a user token", "would be refused: "+why+".\n"+advice(parse(token), expected))
 }
 
 func (r *report) wrong(what, finding string) {
-	r.well = false
+	r.ok = false
 	r.line("no", what, finding)
 }
 
-// line writes a finding in its column. Its own line breaks are kept.
+// line writes a finding in its column. Line breaks in it are kept.
 func (r *report) line(mark, what, finding string) {
 	lead := fmt.Sprintf("%s  %-14s  ", mark, what)
 	for paragraph := range strings.SplitSeq(finding, "\n") {
@@ -154,20 +191,19 @@ func (r *report) line(mark, what, finding string) {
 	}
 }
 
-// wrap breaks text between words into lines of so many characters; a word that
-// is longer has a line of its own.
+// wrap breaks text between words into lines of at most width characters; a longer
+// word has its own line.
 func wrap(text string, width int) (lines []string) {
-	line, length := "", 0
+	line := ""
 	for word := range strings.FieldsSeq(text) {
-		n := utf8.RuneCountInString(word)
 		switch {
 		case line == "":
-			line, length = word, n
-		case length+1+n <= width:
-			line, length = line+" "+word, length+1+n
+			line = word
+		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= width:
+			line += " " + word
 		default:
 			lines = append(lines, line)
-			line, length = word, n
+			line = word
 		}
 	}
 	return append(lines, line)

@@ -1,7 +1,7 @@
-// Package demo shows the server at work with nothing configured: it stands in
-// for Auth0 and IMS, and tells the story of one sign-in on the terminal.
+// Package demo provides what the server needs to run with no configuration: stand-ins
+// for Auth0 and IMS, the settings for them, and an exchange to show.
 //
-// Nothing in it is for production: it gives user tokens to whoever asks.
+// NOT FOR PRODUCTION: it gives user tokens to everyone.
 package demo
 
 import (
@@ -17,128 +17,123 @@ import (
 	"itwin-token-server/internal/standin"
 )
 
-// Audience is the identifier of the API that the mobile samples name.
-const Audience = "http://tokenserver.sample.bentley.com"
+// audience is the identifier of the API in the mobile samples.
+const audience = "http://tokenserver.sample.bentley.com"
 
-// own are the settings that are the demo's; the others a user may still make.
-var own = []string{
-	"CLIENT_ID", "CLIENT_SECRET", "CLIENT_SECRET_FILE", "AUTH0_DOMAIN", "AUTH0_AUDIENCE", "AUTH0_REQUIRED_SCOPE",
-	"AUTHORITY", "SCOPE", "TLS_CERT_FILE", "TLS_KEY_FILE",
-}
+// MinTokenLife is the shortest life with which all clients can use every token. The
+// server renews at half of the life, and expires_in must be at least one whole second
+// until then: with 2 s it would be 0 as soon as a renewal takes any time.
+const MinTokenLife = 3 * time.Second
 
-// A Demo is a running pair of stand-ins.
-type Demo struct{ world *standin.Standin }
+// Demo is a running pair of stand-ins.
+type Demo struct{ standin *standin.Standin }
 
-// Start starts the stand-ins, on loopback; life is how long an iTwin token
-// lives: whole seconds, at least one. Close ends them.
-func Start(life time.Duration) (*Demo, error) {
-	if life < time.Second {
-		return nil, fmt.Errorf("demo: want a token life of at least 1s, got %v", life)
+// Start starts the stand-ins on loopback, with iTwin tokens of the given life.
+func Start(tokenLife time.Duration) (*Demo, error) {
+	if tokenLife < MinTokenLife || tokenLife%time.Second != 0 {
+		return nil, fmt.Errorf("-token-life: want whole seconds, at least %v, got %v", MinTokenLife, tokenLife)
 	}
-	world, err := standin.New()
+	s, err := standin.New()
 	if err != nil {
 		return nil, err
 	}
-	world.IMS.SetLife(life)
-	if err := world.Start(); err != nil {
-		world.Close()
+	s.IMS.SetLife(tokenLife)
+	if err := s.Start(); err != nil {
 		return nil, err
 	}
-	return &Demo{world}, nil
+	return &Demo{s}, nil
 }
 
-// Close ends the stand-ins.
-func (d *Demo) Close() { d.world.Close() }
+// Close stops the stand-ins.
+func (d *Demo) Close() { d.standin.Close() }
 
-// Roots are what the server must trust to reach the stand-ins.
-func (d *Demo) Roots() *x509.CertPool { return d.world.Pool() }
+// Roots is the certificate pool that the server must trust to reach the stand-ins.
+func (d *Demo) Roots() *x509.CertPool { return d.standin.Pool() }
 
-// Settings are the server's, as an environment: where to listen is as in
-// environ, whom to trust is the demo's.
+// Settings returns the server's settings as an environment: environ, with every
+// setting that concerns the stand-ins replaced.
 func (d *Demo) Settings(prefix string, environ []string) []string {
+	replaced := []string{
+		"CLIENT_ID", "CLIENT_SECRET", "CLIENT_SECRET_FILE",
+		"AUTH0_DOMAIN", "AUTH0_AUDIENCE", "AUTH0_REQUIRED_SCOPE", "AUTH0_ORGANIZATION",
+		"AUTHORITY", "SCOPE", "TLS_CERT_FILE", "TLS_KEY_FILE",
+	}
 	settings := slices.DeleteFunc(slices.Clone(environ), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
-		setting, ours := strings.CutPrefix(name, prefix)
-		return ours && slices.Contains(own, setting)
+		name, found := strings.CutPrefix(name, prefix)
+		return found && slices.Contains(replaced, name)
 	})
 	return append(settings,
-		prefix+"CLIENT_ID="+d.world.IMS.ClientID(),
-		prefix+"CLIENT_SECRET="+d.world.IMS.ClientSecret(),
-		prefix+"AUTH0_DOMAIN="+d.world.Tenant.Domain(),
-		prefix+"AUTH0_AUDIENCE="+Audience,
-		prefix+"AUTHORITY="+d.world.IMS.URL(),
+		prefix+"CLIENT_ID="+d.standin.IMS.ClientID(),
+		prefix+"CLIENT_SECRET="+d.standin.IMS.ClientSecret(),
+		prefix+"AUTH0_DOMAIN="+d.standin.Tenant.Domain(),
+		prefix+"AUTH0_AUDIENCE="+audience,
+		prefix+"AUTHORITY="+d.standin.IMS.URL(),
 	)
 }
 
-// UserToken answers with a fresh token of a signed-in user.
+// UserToken answers with a new token of a signed-in user.
 func (d *Demo) UserToken(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	io.WriteString(w, d.world.Tenant.AccessToken(Audience))
+	io.WriteString(w, d.standin.Tenant.AccessToken(audience))
 }
 
-// Tell plays the story once against the server at base, like
-// http://localhost:3001, and ends with the command to repeat it by.
-func (d *Demo) Tell(ctx context.Context, w io.Writer, base string) error {
+// Run sends requests to the server at base, such as http://localhost:3001, and writes
+// its answers, and last the command to repeat the first one.
+func (d *Demo) Run(ctx context.Context, w io.Writer, base string) error {
 	fmt.Fprintf(w, `The iTwin token server, with stand-ins for Auth0 and for Bentley's IMS.
-Nothing here is for production: the keys are new, the tokens open nothing, and anyone may have one.
+Not for production: the keys are new, everyone can get a token, and no token opens anything.
 
   Auth0 stand-in   %s
   IMS stand-in     %s
   token server     %s/getToken
 
-`, d.world.Tenant.Issuer(), d.world.IMS.URL(), base)
+`, d.standin.Tenant.Issuer(), d.standin.IMS.URL(), base)
 
-	user := d.world.Tenant.AccessToken(Audience)
-	forged := user[:strings.LastIndexByte(user, '.')+1] + "c2lnbmVkIGJ5IG5vYm9keQ"
-	fmt.Fprintf(w, "  a user signs in at Auth0      %s\n", short(user))
-	for _, step := range []struct{ what, token string }{
-		{"the app sends that token", user},
-		{"someone sends a forged one", forged},
-		{"someone sends none", ""},
+	user := d.standin.Tenant.AccessToken(audience)
+	forged := user[:strings.LastIndexByte(user, '.')+1] + "Zm9yZ2Vk"
+	fmt.Fprintf(w, "  %-28s  %s\n", "Auth0's token for the user", shorten(user))
+	for _, request := range [][2]string{
+		{"request with that token", user}, {"request with a forged token", forged}, {"request without a token", ""},
 	} {
-		answer, err := ask(ctx, base+"/getToken", step.token)
+		answer, err := getToken(ctx, base+"/getToken", request[1])
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "  %-28s  %s\n", step.what, answer)
+		fmt.Fprintf(w, "  %-28s  %s\n", request[0], answer)
 	}
 	_, err := fmt.Fprintf(w, `
-It stays up until Ctrl-C. Now you, in another terminal:
+The server runs until Ctrl-C. To try it, paste this into another terminal:
 
 curl -s -H "Authorization: Bearer $(curl -s %[1]s/demo/userToken)" %[1]s/getToken
 `, base)
 	return err
 }
 
-// ask asks for an iTwin token, and puts the answer on one line.
-func ask(ctx context.Context, url, token string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
+// getToken requests an iTwin token, and returns the answer as one line.
+func getToken(ctx context.Context, url, userToken string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
 	}
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
+	if userToken != "" {
+		req.Header.Set("Authorization", "Bearer "+userToken)
 	}
-	alone := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // past any proxy: the server is this process
-	resp, err := alone.Do(req)
+	// Not through a proxy: the server is this process.
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 15 * time.Second}
+	resp, err := client.Do(req)
 	if err != nil {
 		return "", err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%d  %s", resp.StatusCode, short(strings.TrimSpace(string(body)))), nil
+	return fmt.Sprintf("%d  %s", resp.StatusCode, shorten(strings.TrimSpace(string(body)))), err
 }
 
-// short is a text that fits on a terminal's line.
-func short(text string) string {
-	const most, begin = 72, 40
-	if len(text) <= most {
+// shorten makes text fit on a line of a terminal.
+func shorten(text string) string {
+	if len(text) <= 72 {
 		return text
 	}
-	return fmt.Sprintf("%s… (%d bytes)", text[:begin], len(text))
+	return fmt.Sprintf("%s… (%d bytes)", text[:40], len(text))
 }

@@ -1,11 +1,30 @@
 // Package fresh keeps one remote value fresh, so that requests only ever read.
 //
-// One goroutine, [Value.Run], owns the fetch: it renews the value before it is
-// stale, backs off when the remote end fails, and publishes each result as one
-// immutable state behind an atomic pointer. Any number of readers take the last
-// good value from there; a reader that finds none waits for the fetch under
-// way, and may leave at any time without harm to it. No lock exists, so none
-// can be held across a fetch.
+// One goroutine, [Value.Run], makes the fetches and publishes each result as one
+// immutable state behind an atomic pointer. Readers load that pointer. There is
+// no lock, so none can be held across a fetch, and a reader that leaves early
+// does not disturb the fetch it waited for.
+//
+// What readers see:
+//
+//	value    fetch        Get                 next state
+//	none     in progress  waits for it        success: usable, planned; failure: none, planned
+//	none     planned      fails at once, and  it is time: none, in progress
+//	                      brings it forward
+//	usable   planned      returns the value   it is time: usable, in progress; expiry: none, planned
+//	usable   in progress  returns the value   success or failure: usable, planned; expiry: none, in progress
+//
+// When the next fetch is planned:
+//
+//	last fetch            next fetch                               brought forward
+//	succeeded             Term.Renew after the last began          by Get without a value, by Newer
+//	failed                after a back-off, 1 s doubled up to      by Get without a value, by Newer
+//	                      30 s or MaxBackoff
+//	failed, asked for a   when the pause has ended, at most 1 s    never
+//	pause (Retry-After)   later
+//
+// There is at most one fetch at a time, and at least 1 s between two of them; only
+// Newer's may follow a successful one at once.
 package fresh
 
 import (
@@ -20,180 +39,215 @@ const (
 	// fetchTimeout bounds one fetch, and so what a reader can wait for one.
 	fetchTimeout = 10 * time.Second
 
-	// minGap is the least time from the end of one fetch to the begin of the
-	// next, however many readers hurry: an outage must not become a flood.
+	// minGap is the least time from the end of one fetch to the start of the
+	// next, however many readers ask: an outage must not become a flood. The few
+	// fetches of [Value.Newer] keep it only after a failure.
 	minGap = time.Second
 
-	// maxBackoff is the longest pause after a failure: short enough that a
-	// recovery is noticed, long enough to leave the remote end in peace.
+	// maxBackoff is the longest back-off: short enough that a recovery is noticed
+	// soon, long enough not to burden a server in trouble.
 	maxBackoff = 30 * time.Second
 
-	// askBurst and askEvery bound what [Value.Newer] can cause: some fetches at
-	// once for honest askers, then a trickle, since anyone may be asking.
-	askBurst = 5
-	askEvery = 30 * time.Second
+	// pauseJitter is the most by which a fetch after a pause is delayed, so that
+	// replicas that were paused until the same moment spread.
+	pauseJitter = time.Second
 
-	// clockCheck is how often a pause looks at the wall clock. Timers stand
-	// still while a laptop sleeps; the remote end's clock does not.
+	// newerBurst and newerInterval limit the fetches that [Value.Newer] causes:
+	// some at once for honest callers, then few, since anyone may be calling.
+	newerBurst    = 5
+	newerInterval = 30 * time.Second
+
+	// clockCheck is how often a wait looks at the wall clock. Timers stand still
+	// while a laptop sleeps; the remote's clock does not.
 	clockCheck = 30 * time.Second
 )
 
-// ErrNone is why there is no value where no fetch has failed: the first is not
-// finished, or the last value ended before its renewal came.
-var ErrNone = errors.New("not fetched yet")
+// ErrNotFetched is the reason for a missing value when no fetch has failed: the
+// last value expired before its renewal.
+var ErrNotFetched = errors.New("not fetched yet")
 
-// ErrWaited means that the reader's patience ended before the fetch under way.
-var ErrWaited = errors.New("waited too long for the fetch under way")
+// An Error is why a reader got no value, and when it may ask again.
+type Error struct {
+	// Err is the error of the last fetch, [ErrNotFetched], or the error of the
+	// reader's context.
+	Err error
 
-// A Term says how long a fetched value serves. Both are counted from the begin
-// of its fetch, so a slow answer never looks younger than it is.
+	// Retry is when the next fetch can start now that this reader has asked: the
+	// end of the pause if the remote asked for one. In the past, or zero: at once,
+	// or it is in progress.
+	Retry time.Time
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// A Term says how long a fetched value serves. Both durations are counted from
+// the start of its fetch, so a slow answer never looks younger than it is.
 type Term struct {
-	Renew time.Duration // when to fetch the next one; up to a tenth earlier, by chance, so that replicas spread
+	Renew time.Duration // when to fetch the next one; up to a tenth earlier at random, so that replicas spread
 	Until time.Duration // when to stop serving this one
 }
 
-// Config is what a [Value] needs to know of the remote end.
+// Config describes the remote value.
 type Config[T comparable] struct {
 	// Fetch gets the value. It must return soon after its context ends, which
 	// is after 10 s or at shutdown. It is never called twice at once.
+	//
+	// If its error, or one that it wraps, has a method RetryAfter() time.Duration
+	// with a positive result, no fetch starts for that long.
 	Fetch func(context.Context) (T, Term, error)
 
-	// Report, if set, hears of each fetch: what it took and how it ended. It is
-	// called by the owner goroutine, before readers see the result.
+	// Report, if set, is called after each fetch that shutdown did not interrupt,
+	// with its duration and its error, before readers see the result.
 	Report func(took time.Duration, err error)
 
-	// Hurry caps the back-off while there is nothing to serve; 0 means 30 s.
-	Hurry time.Duration
+	// MaxBackoff caps the back-off while there is no value to serve; 0 means 30 s.
+	MaxBackoff time.Duration
 }
 
 // A Value is one remote value, kept fresh. Use [New].
 type Value[T comparable] struct {
 	config Config[T]
-	state  atomic.Pointer[state[T]] // written by the owner only
-	hurry  chan struct{}            // a reader found nothing to serve
-	ask    chan chan struct{}       // a reader wants a newer value: the state.next that it waits for
+	state  atomic.Pointer[state[T]] // written only by Run's goroutine
+	needed chan struct{}            // a reader found no value
+	newer  chan chan struct{}       // a reader wants a newer value: the state.next that it waits for
 }
 
-// A state is what readers see; it never changes once published.
+// A state is what readers see. It never changes once published.
 type state[T comparable] struct {
 	value    T
-	begun    time.Time     // its fetch began then; zero: there has been none
-	until    time.Time     // it serves until then
-	err      error         // why the last fetch failed, nil if it did not
-	fetching bool          // a fetch is under way
-	askable  time.Time     // when the next fetch for an asker may begin
+	begun    time.Time     // start of the value's fetch; zero: there has been no value
+	until    time.Time     // the value serves until then
+	err      error         // of the last fetch, nil if it succeeded
+	fetching bool          // a fetch is in progress
 	next     chan struct{} // closed when the next fetch has ended
+
+	// When the next fetch starts, if none is in progress.
+	planned      time.Time
+	earliest     time.Time // at the request of a Get without a value
+	newerAllowed time.Time // at the request of a Newer
+	paused       bool      // the remote asked for a pause until earliest: as planned, whoever asks
 }
 
 // New makes a value that has not been fetched. Readers already wait for its
-// first fetch, which begins with [Value.Run].
+// first fetch, which starts with [Value.Run].
 func New[T comparable](config Config[T]) *Value[T] {
-	if config.Hurry == 0 {
-		config.Hurry = maxBackoff
+	if config.MaxBackoff == 0 {
+		config.MaxBackoff = maxBackoff
 	}
-	v := &Value[T]{config: config, hurry: make(chan struct{}, 1), ask: make(chan chan struct{}, 1)}
+	v := &Value[T]{config: config, needed: make(chan struct{}, 1), newer: make(chan chan struct{}, 1)}
 	v.state.Store(&state[T]{fetching: true, next: make(chan struct{})})
 	return v
 }
 
-// Had reports whether there has been a value, fresh or not.
+// Had reports whether there has been a value, usable or not.
 func (v *Value[T]) Had() bool { return !v.Begun().IsZero() }
 
-// Last returns the last good value, even one too old to serve, and whether
-// there is one. It is for metrics and for looking around, not for serving.
+// Usable reports whether Get has a value now, and so will not wait.
+func (v *Value[T]) Usable() bool { return v.state.Load().usable() }
+
+// Last returns the last value, even one too old to serve, and whether there is
+// one. It is for metrics, not for serving.
 func (v *Value[T]) Last() (T, bool) {
 	s := v.state.Load()
 	return s.value, !s.begun.IsZero()
 }
 
-// Begun is when the fetch of the last good value began, zero where there has been
-// none: the value is as old as that at most.
+// Begun returns when the fetch of the last value began, zero if there has been
+// none. The value is at most as old as that.
 func (v *Value[T]) Begun() time.Time { return v.state.Load().begun }
 
-// Get returns the value. With none to serve it waits for the fetch under way,
-// until the deadline ([ErrWaited]) or the end of ctx (its error). With none
-// under way it has the next one hastened, and returns the last fetch's error at
-// once.
-func (v *Value[T]) Get(ctx context.Context, deadline time.Time) (T, error) {
+// Get returns the value. Without a usable one it waits for the fetch in progress
+// until ctx ends. If no fetch is in progress it brings the next one forward and
+// fails at once. Its errors are of type [*Error].
+func (v *Value[T]) Get(ctx context.Context) (T, error) {
 	s := v.state.Load()
 	if s.usable() {
 		return s.value, nil
 	}
-	return v.wait(ctx, s, deadline)
+	return v.wait(ctx, s)
 }
 
-// wait is [Value.Get] where s has nothing to serve.
-func (v *Value[T]) wait(ctx context.Context, s *state[T], deadline time.Time) (T, error) {
+// wait is [Value.Get] if s has no usable value.
+func (v *Value[T]) wait(ctx context.Context, s *state[T]) (T, error) {
 	if s.fetching {
-		ctx, cancel := context.WithDeadlineCause(ctx, deadline, ErrWaited)
-		defer cancel()
 		select {
 		case <-s.next:
 		case <-ctx.Done():
-			return *new(T), context.Cause(ctx)
+			return *new(T), &Error{Err: ctx.Err()}
 		}
 		if s = v.state.Load(); s.usable() {
 			return s.value, nil
 		}
 	}
 	select {
-	case v.hurry <- struct{}{}:
-	default: // somebody else has said so
+	case v.needed <- struct{}{}:
+	default: // another reader has asked
 	}
-	if s.err == nil {
-		return *new(T), ErrNone
-	}
-	return *new(T), s.err
+	return *new(T), s.failure(s.earliest)
 }
 
-// Newer returns another value than the one that the caller has found wanting. If
-// there is none yet it asks for a fetch and waits for that, until the deadline
-// or the end of ctx; the value may still be the same one then, since a failed
-// fetch takes nothing away. All who ask at one moment share a fetch; five may
-// follow one another, then one in 30 s. Where that is too late for the deadline
-// it does not wait, but the fetch is still made.
-func (v *Value[T]) Newer(ctx context.Context, deadline time.Time, than T) (T, error) {
+// Newer returns a value recent enough to decide that what the caller misses in
+// than does not exist. That is a newer value if there is one; otherwise Newer
+// asks for a fetch and waits for it until ctx ends. All callers of one moment
+// share a fetch; five may follow one another, then one in 30 s. If the limit does
+// not allow a fetch before ctx's deadline, Newer does not wait: it returns the
+// value if the last fetch succeeded, which was then at most about 30 s ago.
+//
+// If the last fetch failed, or ctx ended before the fetch did, nothing can be
+// decided: Newer returns an [*Error], though Get may still have a value.
+func (v *Value[T]) Newer(ctx context.Context, than T) (T, error) {
 	s := v.state.Load()
 	if s.value != than {
-		return v.Get(ctx, deadline)
+		return v.Get(ctx)
 	}
-	if !s.fetching && s.askable.After(deadline) {
-		select {
-		case v.ask <- s.next:
-		default:
-		}
-		return v.Get(ctx, deadline)
-	}
-	patience, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
 	if !s.fetching {
 		select {
-		case v.ask <- s.next:
+		case v.newer <- s.next:
 		case <-s.next:
-		case <-patience.Done():
+		case <-ctx.Done():
+		}
+		if deadline, ok := ctx.Deadline(); ok && s.newerAllowed.After(deadline) {
+			return s.decide()
 		}
 	}
 	select {
 	case <-s.next:
-	case <-patience.Done():
+		return v.state.Load().decide()
+	case <-ctx.Done():
+		return *new(T), &Error{Err: ctx.Err()}
 	}
-	return v.Get(ctx, deadline)
+}
+
+// decide returns the value if it is the last fetch's.
+func (s *state[T]) decide() (T, error) {
+	if s.err == nil && s.usable() {
+		return s.value, nil
+	}
+	return *new(T), s.failure(earlier(s.planned, s.newerAllowed))
+}
+
+// failure is the error of a reader that has asked for a fetch.
+func (s *state[T]) failure(retry time.Time) error {
+	if s.err == nil {
+		return &Error{ErrNotFetched, retry}
+	}
+	return &Error{s.err, retry}
 }
 
 // usable reports whether the state's value may be served now.
-func (s *state[T]) usable() bool { return !past(s.until) }
+func (s *state[T]) usable() bool { return until(s.until) > 0 }
 
-// past reports whether t has come, by the monotonic clock or by the wall clock:
-// the one stands still while the machine sleeps, the other can be set back.
-func past(t time.Time) bool { return until(t) <= 0 }
-
-// until is the time to t by whichever of the two clocks says less.
+// until returns the time to t by the monotonic clock or by the wall clock,
+// whichever is less: the one stands still while the machine sleeps, the other
+// can be set back.
 func until(t time.Time) time.Duration {
 	now := time.Now()
 	return min(t.Sub(now), t.Round(0).Sub(now.Round(0)))
 }
 
-// jitter takes up to a tenth off d, so that replicas started together part.
+// jitter takes up to a tenth off d, so that replicas started together spread.
 func jitter(d time.Duration) time.Duration {
 	return d - rand.N(d/10+1)
 }

@@ -4,103 +4,107 @@ package jwks
 
 import (
 	"context"
-	"crypto/rsa"
+	"encoding/base64"
 	"encoding/json"
+	"math/big"
 	"net/http"
+	"strings"
 
 	"github.com/MicahParks/keyfunc/v3"
 
 	"itwin-token-server/internal/upstream"
 )
 
-// A key shorter than minBits is not RS256's (RFC 7518 §3.3); one longer than
-// maxBits would make each signature cost too much.
-const minBits, maxBits = 2048, 8192
+const (
+	// A modulus shorter than minBits is not RS256's (RFC 7518 §3.3); one longer
+	// than maxBits would make each signature cost too much.
+	minBits, maxBits = 2048, 8192
 
-// maxExponent is the largest that crypto/rsa verifies with. jwkset reads an e of
-// more than 64 bits as its last 64, so a longer text is not shown to it.
-const maxExponent, maxExponentText = 1<<31 - 1, 8
+	// maxExponentBits is the most that crypto/rsa verifies with.
+	maxExponentBits = 31
+)
 
-// Fetch gets the keys that the tenant of this domain publishes, by their kid: at
-// least one. Its errors are those of [upstream.Do].
-func Fetch(ctx context.Context, transport http.RoundTripper, domain string) (map[string]*rsa.PublicKey, error) {
+// Fetch gets the keys that the tenant of this domain publishes: at least one. Any
+// error of their Keyfunc for an RS256 token that has a kid means that the key is
+// not among them. The errors of Fetch are those of [upstream.Do].
+func Fetch(ctx context.Context, transport http.RoundTripper, domain string) (keyfunc.Keyfunc, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+domain+"/.well-known/jwks.json", nil)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Accept", "application/json")
-	status, body, err := upstream.Do(transport, req)
+	answer, err := upstream.Do(transport, req)
 	if err != nil {
 		return nil, err
 	}
-	if status/100 == 5 || status == http.StatusTooManyRequests {
-		return nil, upstream.Errorf(upstream.Refused, "%s: want the tenant's keys, got status %d: Auth0 has trouble: try again later", domain, status)
+	switch {
+	case answer.Status/100 == 5 || answer.Status == http.StatusTooManyRequests:
+		return nil, answer.Errorf("status %d: Auth0 has trouble: try again later", answer.Status)
+	case answer.Status != http.StatusOK:
+		return nil, answer.Errorf("status %d: check the domain", answer.Status)
 	}
-	if status != http.StatusOK {
-		return nil, upstream.Errorf(upstream.Refused, "%s: want the tenant's keys, got status %d: check the domain", domain, status)
-	}
-	keys := Parse(body)
-	if len(keys) == 0 {
-		return nil, upstream.Errorf(upstream.Nonsense, "%s: want a key set with an RS256 key, got something else: check the domain", domain)
+	keys, err := Parse(answer.Body)
+	if err != nil || Count(keys) == 0 {
+		return nil, upstream.Errorf(upstream.Nonsense, "%s: no key set with an RS256 key: check the domain", domain)
 	}
 	return keys, nil
 }
 
-// Parse takes from a JWKS (RFC 7517 §5) the keys that RS256 can use, by their
-// kid; from nonsense it takes none. Of each key it reads only what RS256 needs,
-// and each by itself: one with a false x5t, as older Auth0 tenants publish it,
-// would have keyfunc refuse the whole set.
-func Parse(body []byte) map[string]*rsa.PublicKey {
-	var set struct{ Keys []json.RawMessage }
-	if json.Unmarshal(body, &set) != nil {
-		return nil
+// Count returns how many keys there are.
+func Count(keys keyfunc.Keyfunc) int {
+	all, _ := keys.Storage().KeyReadAll(context.Background()) // in memory: it cannot fail
+	return len(all)
+}
+
+// A jwk is what RS256 needs of a key (RFC 7517 §4, RFC 7518 §6.3.1). Of the other
+// members, a wrong x5t, as older Auth0 tenants publish it, would make keyfunc
+// refuse the whole set.
+type jwk struct {
+	Kty string `json:"kty"`
+	Kid string `json:"kid"`
+	Use string `json:"use,omitempty"`
+	Alg string `json:"alg"`
+	N   string `json:"n"`
+	E   string `json:"e"`
+}
+
+// Parse makes a set of the keys in a JWKS (RFC 7517 §5) that RS256 can use. It
+// drops all others one by one; nonsense makes an empty set. Of two keys with one
+// kid the first is used.
+func Parse(body []byte) (keyfunc.Keyfunc, error) {
+	var published struct{ Keys []json.RawMessage }
+	if json.Unmarshal(body, &published) != nil {
+		published.Keys = nil // not a JWKS
 	}
-	keys := make(map[string]*rsa.PublicKey)
-	for _, raw := range set.Keys {
-		if kid, key := parseKey(raw); key != nil {
-			keys[kid] = key
+	var usable []jwk
+	for _, raw := range published.Keys {
+		var key jwk
+		if json.Unmarshal(raw, &key) == nil && key.usable() {
+			key.Alg = "RS256"
+			usable = append(usable, key)
 		}
 	}
-	return keys
+	text, err := json.Marshal(map[string]any{"keys": usable})
+	if err != nil {
+		return nil, err
+	}
+	return keyfunc.NewJWKSetJSON(text)
 }
 
-// parseKey returns nil for a key that RS256 cannot use.
-func parseKey(raw []byte) (string, *rsa.PublicKey) {
-	var jwk struct {
-		Kty string `json:"kty"`
-		Kid string `json:"kid"`
-		Use string `json:"use,omitempty"`
-		Alg string `json:"alg,omitempty"`
-		N   string `json:"n"`
-		E   string `json:"e"`
-	}
-	if json.Unmarshal(raw, &jwk) != nil || jwk.Kid == "" || jwk.Kty != "RSA" || len(jwk.E) > maxExponentText ||
-		jwk.Use != "" && jwk.Use != "sig" || jwk.Alg != "" && jwk.Alg != "RS256" {
-		return "", nil
-	}
-	alone, err := json.Marshal(map[string]any{"keys": []any{jwk}})
-	if err != nil {
-		return "", nil
-	}
-	set, err := keyfunc.NewJWKSetJSON(alone)
-	if err != nil {
-		return "", nil
-	}
-	stored, err := set.Storage().KeyRead(context.Background(), jwk.Kid)
-	if err != nil {
-		return "", nil
-	}
-	key, ok := stored.Key().(*rsa.PublicKey)
-	if !ok || !usable(key) {
-		return "", nil
-	}
-	return jwk.Kid, key
+// usable reports whether RS256 can use the key. It is stricter than keyfunc, for
+// which one bad key refuses the whole set.
+func (k *jwk) usable() bool {
+	n, e := number(k.N), number(k.E)
+	return k.Kty == "RSA" && k.Kid != "" && (k.Use == "" || k.Use == "sig") && (k.Alg == "" || k.Alg == "RS256") &&
+		minBits <= n.BitLen() && n.BitLen() <= maxBits && n.Bit(0) == 1 &&
+		2 <= e.BitLen() && e.BitLen() <= maxExponentBits && e.Bit(0) == 1
 }
 
-// usable reports whether crypto/rsa would verify with the key. A set of none but
-// others must count as nonsense, not take the place of keys that work.
-func usable(key *rsa.PublicKey) bool {
-	bits := key.N.BitLen()
-	return minBits <= bits && bits <= maxBits && key.N.Bit(0) == 1 &&
-		3 <= key.E && key.E <= maxExponent && key.E%2 == 1
+// number decodes a Base64urlUInt (RFC 7518 §2), padded or not; anything else is 0.
+func number(text string) *big.Int {
+	decoded, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
+	if err != nil {
+		return new(big.Int)
+	}
+	return new(big.Int).SetBytes(decoded)
 }

@@ -2,39 +2,92 @@ package server
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
-
-	"itwin-token-server/internal/fresh"
 )
 
-// certificateTerm has the files looked at twice a minute, so that a renewal is
-// served within one; a pair once read serves until the next good one.
-var certificateTerm = fresh.Term{Renew: 30 * time.Second, Until: 100 * 365 * 24 * time.Hour}
+const (
+	// certificateInterval is how often the files are read at most: a renewed
+	// certificate must be used within a minute.
+	certificateInterval = 30 * time.Second
 
-// Certificate keeps a certificate and its key fresh from their files, once its
-// Run runs; report hears of each look. It opens the files anew each time, so it
-// sees a renewal also where a symbolic link is what changes.
-func Certificate(certFile, keyFile string, report func(time.Duration, error)) *fresh.Value[*tls.Certificate] {
-	return fresh.New(fresh.Config[*tls.Certificate]{
-		Fetch: func(context.Context) (*tls.Certificate, fresh.Term, error) {
-			pair, err := LoadCertificate(certFile, keyFile)
-			return pair, certificateTerm, err
-		},
-		Report: report,
-	})
+	// expiryWarning is how long before its expiry a certificate causes a warning:
+	// whatever renews it should have done so by then. For a short-lived one it is
+	// a tenth of its life.
+	expiryWarning = 14 * 24 * time.Hour
+)
+
+// A Certificate is a TLS certificate and its key, read from files and read again
+// when they change. The last good pair is used until there is another.
+type Certificate struct {
+	certFile, keyFile string
+	log               *slog.Logger
+	pair              atomic.Pointer[tls.Certificate] // never nil
+
+	mu      sync.Mutex // guards what follows; only ever tried, never waited for
+	checked time.Time  // when the files were last read
+	fault   string     // why they could not be used then; empty if they could
 }
 
-// LoadCertificate reads a certificate, the chain behind it, and its key from PEM
-// files. Its errors name the files, and show nothing of them.
+// NewCertificate reads the files. Its error is that of [LoadCertificate].
+func NewCertificate(certFile, keyFile string, log *slog.Logger) (*Certificate, error) {
+	pair, err := LoadCertificate(certFile, keyFile)
+	if err != nil {
+		return nil, err
+	}
+	c := &Certificate{certFile: certFile, keyFile: keyFile, log: log, checked: time.Now()}
+	c.pair.Store(pair)
+	return c, nil
+}
+
+// GetCertificate is for [tls.Config].
+func (c *Certificate) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return c.current(), nil
+}
+
+// Expiry returns when the certificate in use expires.
+func (c *Certificate) Expiry() time.Time { return c.current().Leaf.NotAfter }
+
+// current returns the pair in use, after a look at the files if that is due. One
+// caller reads them; the others get the pair there is at once.
+func (c *Certificate) current() *tls.Certificate {
+	if c.mu.TryLock() {
+		if time.Since(c.checked) >= certificateInterval {
+			c.reload()
+		}
+		c.mu.Unlock()
+	}
+	return c.pair.Load()
+}
+
+// reload reads the files. It opens them by name each time, so it also sees a
+// renewal where a symbolic link is what changes.
+func (c *Certificate) reload() {
+	pair, err := LoadCertificate(c.certFile, c.keyFile)
+	c.checked = time.Now()
+	if err == nil {
+		c.pair.Store(pair)
+		c.fault = ""
+		return
+	}
+	if err.Error() != c.fault { // logged once, not at every look
+		c.log.Error("the TLS certificate cannot be used; keeping the previous one", "error", err)
+	}
+	c.fault = err.Error()
+}
+
+// LoadCertificate reads a certificate, its chain and its key from PEM files. Its
+// errors name the files and show nothing of their content.
 func LoadCertificate(certFile, keyFile string) (*tls.Certificate, error) {
 	if strings.Contains(certFile+keyFile, "-----BEGIN") {
-		return nil, errors.New("want the names of two files, got what belongs into one (not shown: it may be the key)")
+		return nil, errors.New("want the names of two files, got the content of one (not shown: it may be the key)")
 	}
 	chain, err := os.ReadFile(certFile)
 	if err != nil {
@@ -49,37 +102,25 @@ func LoadCertificate(certFile, keyFile string) (*tls.Certificate, error) {
 		return nil, fmt.Errorf("%s with %s: %w", certFile, keyFile, err)
 	}
 	// A file that is still being written has a whole leaf and half a chain, which
-	// few clients would accept. crypto/tls drops what it cannot decode.
-	if begun := bytes.Count(chain, []byte("-----BEGIN CERTIFICATE-----")); begun != len(pair.Certificate) {
-		return nil, fmt.Errorf("%s: want whole certificates, got %d of %d", certFile, len(pair.Certificate), begun)
+	// few clients would accept. crypto/tls ignores what it cannot decode.
+	if want := bytes.Count(chain, []byte("-----BEGIN CERTIFICATE-----")); want != len(pair.Certificate) {
+		return nil, fmt.Errorf("%s: want %d whole certificates, got %d", certFile, want, len(pair.Certificate))
 	}
 	return &pair, nil
 }
 
-// soon is how long before its end a certificate is warned of: by then whatever
-// renews it should have done so. For a short-lived one it is a tenth of its life.
-const soon = 14 * 24 * time.Hour
-
-// Ending warns of a certificate that has ended, ends soon or has not begun; it is
-// empty for any other.
-func Ending(pair *tls.Certificate) string {
-	begins, ends := pair.Leaf.NotBefore, pair.Leaf.NotAfter
-	left := time.Until(ends)
+// ExpiryWarning returns a warning about a certificate that has expired, expires
+// soon or is not valid yet; it is empty for any other.
+func ExpiryWarning(pair *tls.Certificate) string {
+	start, expiry := pair.Leaf.NotBefore, pair.Leaf.NotAfter
+	left := time.Until(expiry)
 	switch {
 	case left <= 0:
-		return "the TLS certificate has expired at " + ends.UTC().Format(time.RFC3339) + ": no client accepts it; renew it"
-	case time.Until(begins) > 0:
-		return "the TLS certificate is valid only from " + begins.UTC().Format(time.RFC3339) + ": check this machine's clock"
-	case left < min(soon, ends.Sub(begins)/10):
-		return "the TLS certificate expires soon, at " + ends.UTC().Format(time.RFC3339) + ": renew it"
+		return "the TLS certificate expired at " + expiry.UTC().Format(time.RFC3339) + ": no client accepts it; renew it"
+	case time.Until(start) > 0:
+		return "the TLS certificate is valid only from " + start.UTC().Format(time.RFC3339) + ": check this machine's clock"
+	case left < min(expiryWarning, expiry.Sub(start)/10):
+		return "the TLS certificate expires soon, at " + expiry.UTC().Format(time.RFC3339) + ": renew it"
 	}
 	return ""
-}
-
-// Ends is when the certificate in use ends; zero: there has been none.
-func Ends(certificate *fresh.Value[*tls.Certificate]) time.Time {
-	if pair, had := certificate.Last(); had {
-		return pair.Leaf.NotAfter
-	}
-	return time.Time{}
 }

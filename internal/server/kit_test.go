@@ -2,28 +2,16 @@ package server
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
-	"itwin-token-server/internal/fresh"
+	"itwin-token-server/internal/standin"
 	"itwin-token-server/internal/telemetry"
 )
 
@@ -74,50 +62,51 @@ func (p *pipes) mustDial(t *testing.T) net.Conn {
 	return conn
 }
 
-// A running is a server under [Run].
-type running struct {
-	*pipes
-	log     *book
-	stop    context.CancelFunc // asks it to shut down
-	stopped chan struct{}      // closed when it has been told of that
-	ended   chan error         // what Run returned
-}
-
-// start runs a server over pipes, in the test's bubble; the test ends with it.
-func start(t *testing.T, handler http.Handler) *running {
-	t.Helper()
-	return startTLS(t, handler, nil)
-}
-
-// startTLS is start with a certificate, which it also keeps fresh.
-func startTLS(t *testing.T, handler http.Handler, certificate *fresh.Value[*tls.Certificate]) *running {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	r := &running{pipes: newPipes(), log: new(book), stop: cancel, stopped: make(chan struct{}), ended: make(chan error, 1)}
-	server := Server{
-		Listener: r.pipes, Handler: handler, Certificate: certificate, Log: r.log.logger(),
-		Stopping: func() { close(r.stopped) },
-	}
-	var all sync.WaitGroup
-	all.Go(func() { r.ended <- Run(ctx, server) })
-	if certificate != nil {
-		all.Go(func() { certificate.Run(ctx) })
-	}
-	t.Cleanup(func() { cancel(); all.Wait() })
-	return r
-}
-
 // client makes each of its requests on a connection of its own.
-func (r *running) client() *http.Client {
+func (p *pipes) client() *http.Client {
 	return &http.Client{Transport: &http.Transport{
-		DialContext:       func(context.Context, string, string) (net.Conn, error) { return r.dial() },
+		DialContext:       func(context.Context, string, string) (net.Conn, error) { return p.dial() },
 		DisableKeepAlives: true,
 	}}
 }
 
-// get is the status and the body of a GET, or "" and the error.
+// A running is a server under [Run].
+type running struct {
+	*pipes
+	log     *standin.Log
+	stop    context.CancelFunc
+	stopped chan struct{} // closed by Stopping
+	ended   chan error    // what Run returned
+}
+
+// start runs a server over pipes in the test's bubble, until the test ends.
+func start(t *testing.T, handler http.Handler, certificate ...*Certificate) *running {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	r := &running{pipes: newPipes(), log: new(standin.Log), stop: cancel, stopped: make(chan struct{}), ended: make(chan error, 1)}
+	s := Server{Listener: r.pipes, Handler: handler, Log: logTo(r.log), Stopping: func() { close(r.stopped) }}
+	if len(certificate) > 0 {
+		s.Certificate = certificate[0]
+	}
+	var all sync.WaitGroup
+	all.Go(func() { r.ended <- Run(ctx, s) })
+	t.Cleanup(func() { cancel(); all.Wait() })
+	return r
+}
+
+// get returns the status and the body of a GET, or "" and the error.
 func get(client *http.Client, url string) (string, error) {
 	resp, err := client.Get(url)
+	return text(resp, err)
+}
+
+// answer reads one answer from a connection.
+func answer(conn io.Reader) (string, error) {
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	return text(resp, err)
+}
+
+func text(resp *http.Response, err error) (string, error) {
 	if err != nil {
 		return "", err
 	}
@@ -126,109 +115,22 @@ func get(client *http.Client, url string) (string, error) {
 	return resp.Status + " " + string(body), err
 }
 
-// answer reads one answer off a connection.
-func answer(conn net.Conn) (string, error) {
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+// exchange sends a request written by hand, and reads the head of its answer.
+func exchange(t *testing.T, conn net.Conn, request string) *http.Response {
+	t.Helper()
+	go io.WriteString(conn, request)
+	method, _, _ := strings.Cut(request, " ")
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
 	if err != nil {
-		return "", err
+		t.Fatalf("%.60q: %v", request, err)
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	return resp.Status + " " + string(body), err
+	return resp
 }
 
 var hello = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })
 
-// A book is a log to be looked at.
-type book struct {
-	mu   sync.Mutex // guards text
-	text bytes.Buffer
-}
-
-func (b *book) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *book) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-func (b *book) logger() *slog.Logger { return telemetry.NewLog(b, "text", slog.LevelDebug) }
-
-// A pair is a certificate, the one that signed it, and its key, each in PEM.
-type pair struct{ leaf, issuer, key string }
-
-// newPair makes a pair for localhost, with a serial to know it by.
-func newPair(t *testing.T, serial int64, begins, ends time.Time) pair {
-	t.Helper()
-	template := func(serial int64, ca bool) *x509.Certificate {
-		return &x509.Certificate{
-			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
-			NotBefore: begins, NotAfter: ends, IsCA: ca, BasicConstraintsValid: true,
-		}
-	}
-	rootKey, leafKey := newKey(t), newKey(t)
-	root, leaf := template(1_000_000+serial, true), template(serial, false)
-	return pair{
-		leaf:   sign(t, leaf, root, leafKey, rootKey),
-		issuer: sign(t, root, root, rootKey, rootKey),
-		key:    keyPEM(t, leafKey),
-	}
-}
-
-func newKey(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func keyPEM(t *testing.T, key *ecdsa.PrivateKey) string {
-	t.Helper()
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-}
-
-func sign(t *testing.T, template, parent *x509.Certificate, subject, signer *ecdsa.PrivateKey) string {
-	t.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &subject.PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-}
-
-// valid makes a pair that is good for a year.
-func valid(t *testing.T, serial int64) pair {
-	t.Helper()
-	now := time.Now()
-	return newPair(t, serial, now.Add(-time.Hour), now.AddDate(1, 0, 0))
-}
-
-// write puts the pair into dir, as tls.crt and tls.key.
-func (p pair) write(t *testing.T, dir string) (certFile, keyFile string) {
-	t.Helper()
-	certFile, keyFile = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
-	write(t, certFile, p.leaf+p.issuer)
-	write(t, keyFile, p.key)
-	return certFile, keyFile
-}
-
-func write(t *testing.T, name, text string) {
-	t.Helper()
-	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
+// logTo returns a logger that writes to a log that a test can read.
+func logTo(log *standin.Log) *slog.Logger { return telemetry.NewLog(log, "text", slog.LevelDebug) }
 
 func wantContains(t *testing.T, text string, parts ...string) {
 	t.Helper()

@@ -13,39 +13,39 @@ import (
 
 func tcp(addr string) net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(addr)) }
 
-func TestReachable(t *testing.T) {
-	local := []Reach{{"this machine", "localhost:3001"}, {"the Android emulator", "10.0.2.2:3001"}}
+func TestAddresses(t *testing.T) {
+	local := []Address{{"this machine", "localhost:3001"}, {"the Android emulator", "10.0.2.2:3001"}}
 	for _, test := range []struct {
 		addr string
-		want []Reach
+		want []Address
 	}{
 		{"127.0.0.1:3001", local},
-		{"127.0.0.2:3001", []Reach{{"this machine", "127.0.0.2:3001"}}},
-		{"[::1]:3001", []Reach{{"this machine", "[::1]:3001"}}},
-		{"192.0.2.7:3001", []Reach{{"the network", "192.0.2.7:3001"}}},
-		{"[2001:db8::7]:3001", []Reach{{"the network", "[2001:db8::7]:3001"}}},
+		{"127.0.0.2:3001", []Address{{"this machine", "127.0.0.2:3001"}}},
+		{"[::1]:3001", []Address{{"this machine", "[::1]:3001"}}},
+		{"192.0.2.7:3001", []Address{{"the network", "192.0.2.7:3001"}}},
+		{"[2001:db8::7]:3001", []Address{{"the network", "[2001:db8::7]:3001"}}},
 	} {
-		if got := Reachable(tcp(test.addr)); !slices.Equal(got, test.want) {
-			t.Errorf("Reachable(%s) = %v, want %v", test.addr, got, test.want)
+		if got := Addresses(tcp(test.addr)); !slices.Equal(got, test.want) {
+			t.Errorf("Addresses(%s) = %v, want %v", test.addr, got, test.want)
 		}
 	}
 }
 
 func TestReachableOnEveryInterface(t *testing.T) {
-	var want []Reach
+	var want []Address
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range addrs {
 		if ip := a.(*net.IPNet).IP; ip.To4() != nil && ip.IsGlobalUnicast() {
-			want = append(want, Reach{"the network", ip.String() + ":3001"})
+			want = append(want, Address{"the network", ip.String() + ":3001"})
 		}
 	}
-	want = slices.Insert(want, 0, Reach{"this machine", "localhost:3001"}, Reach{"the Android emulator", "10.0.2.2:3001"})
+	want = slices.Insert(want, 0, Address{"this machine", "localhost:3001"}, Address{"the Android emulator", "10.0.2.2:3001"})
 	for _, addr := range []string{"[::]:3001", "0.0.0.0:3001"} {
-		if got := Reachable(tcp(addr)); !slices.Equal(got, want) {
-			t.Errorf("Reachable(%s) = %v, want %v", addr, got, want)
+		if got := Addresses(tcp(addr)); !slices.Equal(got, want) {
+			t.Errorf("Addresses(%s) = %v, want %v", addr, got, want)
 		}
 	}
 }
@@ -75,8 +75,8 @@ func TestListenSaysWhatToDo(t *testing.T) {
 	defer taken.Close()
 	_, port, _ := net.SplitHostPort(taken.Addr().String())
 	for _, test := range []struct{ name, host, port, first, last string }{
-		{"a taken port", "127.0.0.1", port, "want to listen on port " + port + ", got: listen tcp 127.0.0.1:" + port + ": ", "; end what has it, or set ITM_TOKEN_SERVER_PORT to another"},
-		{"an address of another machine", "192.0.2.1", "0", `want to listen on "192.0.2.1", got: listen tcp 192.0.2.1:0: `, "; set ITM_TOKEN_SERVER_HOST to an address of this machine, or leave it out"},
+		{"a taken port", "127.0.0.1", port, "cannot listen on port " + port + ": ", "set ITM_TOKEN_SERVER_PORT to another port"},
+		{"an address of another machine", "192.0.2.1", "0", `cannot listen on host "192.0.2.1": `, "set ITM_TOKEN_SERVER_HOST to an address of this machine, or leave it empty"},
 	} {
 		listener, err := Listen(test.host, test.port)
 		if err == nil {
@@ -103,37 +103,37 @@ func lines(log func(*slog.Logger)) []string {
 }
 
 func TestAnnounce(t *testing.T) {
-	const plain = `level=WARN msg="plain http: whoever shares the network can read the tokens; set ITM_TOKEN_SERVER_TLS_CERT_FILE and _TLS_KEY_FILE, or let only a TLS proxy reach this port"`
+	const plain = `level=WARN msg="plain http: anyone on the same network can read the tokens; set ITM_TOKEN_SERVER_TLS_CERT_FILE and _TLS_KEY_FILE, or make this port reachable for a TLS proxy only"`
 	for _, test := range []struct {
 		addr string
 		tls  bool
 		want []string
 	}{
 		{"127.0.0.1:3001", false, []string{
-			`level=INFO msg=listening addr=127.0.0.1:3001`,
+			`level=INFO msg=listening addr=127.0.0.1:3001 port_from=PORT`,
 			`level=INFO msg=reachable from="this machine" url=http://localhost:3001/getToken`,
 			`level=INFO msg=reachable from="the Android emulator" url=http://10.0.2.2:3001/getToken`,
 		}},
 		{"[::1]:3001", false, []string{
-			`level=INFO msg=listening addr=[::1]:3001`,
+			`level=INFO msg=listening addr=[::1]:3001 port_from=PORT`,
 			`level=INFO msg=reachable from="this machine" url=http://[::1]:3001/getToken`,
 		}},
 		{"192.0.2.7:3001", false, []string{
-			`level=INFO msg=listening addr=192.0.2.7:3001`,
+			`level=INFO msg=listening addr=192.0.2.7:3001 port_from=PORT`,
 			`level=INFO msg=reachable from="the network" url=http://192.0.2.7:3001/getToken`,
 			plain,
 		}},
 		{"192.0.2.7:443", true, []string{
-			`level=INFO msg=listening addr=192.0.2.7:443`,
+			`level=INFO msg=listening addr=192.0.2.7:443 port_from=PORT`,
 			`level=INFO msg=reachable from="the network" url=https://192.0.2.7:443/getToken`,
 		}},
 	} {
-		got := lines(func(log *slog.Logger) { Announce(log, tcp(test.addr), test.tls) })
+		got := lines(func(log *slog.Logger) { Announce(log, tcp(test.addr), test.tls, "PORT") })
 		if !slices.Equal(got, test.want) {
 			t.Errorf("Announce(%s, %v) logged\n%s\nwant\n%s", test.addr, test.tls, strings.Join(got, "\n"), strings.Join(test.want, "\n"))
 		}
 	}
-	everywhere := lines(func(log *slog.Logger) { Announce(log, tcp("[::]:3001"), false) })
+	everywhere := lines(func(log *slog.Logger) { Announce(log, tcp("[::]:3001"), false, "default") })
 	if everywhere[len(everywhere)-1] != plain {
 		t.Errorf("on every interface: the last line is %q, want %q", everywhere[len(everywhere)-1], plain)
 	}

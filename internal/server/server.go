@@ -1,5 +1,6 @@
-// Package serving runs HTTP servers that slow, huge and rude clients cannot
-// hold up, and ends them without cutting a request short.
+// Package server serves HTTP for a token server: it listens, reloads the TLS
+// certificate, bounds what a client can use, adds the headers that every answer
+// needs, and shuts down without losing a request.
 package server
 
 import (
@@ -14,45 +15,48 @@ import (
 	"sync/atomic"
 	"time"
 
-	"itwin-token-server/internal/fresh"
 	"itwin-token-server/internal/telemetry"
 )
 
-// The bounds on what a client may take. None of them limits an honest one.
+// Bounds on what a client can use. None of them limits an honest one.
 const (
 	headerTimeout  = 10 * time.Second // for the whole header to arrive
 	requestTimeout = 30 * time.Second // for a request and its answer
-	idleTimeout    = 2 * time.Minute  // between requests of one connection
-	maxHeader      = 60 << 10         // bytes; net/http adds 4 KiB to it
+	idleTimeout    = 2 * time.Minute  // between two requests on a connection
+	maxHeaderBytes = 12 << 10         // net/http adds 4 KiB: a user token of 8 KiB and as much again
+	maxStreams     = 32               // at once, on an HTTP/2 connection
+	maxBodyBytes   = 64 << 10         // received on an HTTP/2 connection and not read; the least that net/http accepts
 )
 
-// The parts of a shutdown: under 10 s in all, which is what orchestrators give.
+// The phases of a shutdown: 9 s in all, since orchestrators give 10.
 const (
-	linger = time.Second     // still listening, so that probes can see "not ready"
-	drain  = 7 * time.Second // for requests in flight to be answered in full
-	cut    = time.Second     // for those then told that it is over
+	drainDelay      = time.Second             // still listening, so that probes see "not ready"
+	acceptDelay     = 500 * time.Millisecond  // for the first request on each connection accepted until then
+	shutdownTimeout = 6500 * time.Millisecond // for requests in flight to be answered
+	closeTimeout    = time.Second             // for those canceled after that to be answered
 )
 
-// maxPanic bounds what of a panic is logged, in bytes: enough to find its place.
-const maxPanic = 4 << 10
+// maxPanicBytes bounds what is logged of a panic: enough to find its place.
+const maxPanicBytes = 4 << 10
 
 // A Server is what [Run] serves.
 type Server struct {
 	Listener    net.Listener
 	Handler     http.Handler
-	Certificate *fresh.Value[*tls.Certificate] // nil: plain http
+	Origins     []string     // as for [Headers]
+	Certificate *Certificate // nil: plain http
 	Log         *slog.Logger
-	Stopping    func() // is told when the shutdown begins
+	Stopping    func() // called when the shutdown begins
 }
 
-// Run serves until ctx ends, and then as long as requests in flight need, but no
-// more than 10 s. Its error is nil then, whatever clients do: one that dawdles
-// must not make the end look like a failure.
+// Run serves until ctx ends, and then until the requests in flight are answered,
+// but at most 10 s more. It then returns nil, also if it had to close connections
+// of clients that were too slow.
 func Run(ctx context.Context, s Server) error {
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	var stopping atomic.Bool
-	server := newServer(requests, closing(&stopping, s.Handler), s.Log)
+	server := newServer(requests, closeWhen(&stopping, s.Handler), s.Log)
 	failed := make(chan error, 1)
 	go func() { failed <- serve(server, s) }()
 	select {
@@ -62,21 +66,25 @@ func Run(ctx context.Context, s Server) error {
 	}
 	s.Stopping()
 	stopping.Store(true)
-	time.Sleep(linger)
-	if shutdown(server, drain) == nil {
+	time.Sleep(drainDelay)
+	// Once Shutdown has begun, net/http drops a request on a connection that had
+	// none before. So the last connection is accepted some time earlier.
+	s.Listener.Close()
+	time.Sleep(acceptDelay)
+	if shutdown(server, shutdownTimeout) == nil {
 		return nil
 	}
-	cancel() // who still waits is answered with an error, not with a broken connection
-	if shutdown(server, cut) != nil {
-		s.Log.Warn("shut down with connections still busy, which are cut")
+	cancel() // requests that still wait are answered with an error instead of a broken connection
+	if shutdown(server, closeTimeout) != nil {
+		s.Log.Warn("closing connections that are still busy")
 		server.Close()
 	}
 	return nil
 }
 
-// closing has each answer end its connection, once that is set: busy clients then
-// move on between two requests, and none is cut while it sends one.
-func closing(stopping *atomic.Bool, next http.Handler) http.Handler {
+// closeWhen makes each answer end its connection once stopping is set, so that
+// clients that keep connections busy leave between two requests.
+func closeWhen(stopping *atomic.Bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if stopping.Load() {
 			w.Header().Set("Connection", "close")
@@ -85,7 +93,7 @@ func closing(stopping *atomic.Bool, next http.Handler) http.Handler {
 	})
 }
 
-// newServer makes a server that keeps the bounds; requests' contexts are of ctx.
+// newServer makes a server with the bounds; requests get contexts of ctx.
 func newServer(ctx context.Context, handler http.Handler, to *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,
@@ -93,41 +101,54 @@ func newServer(ctx context.Context, handler http.Handler, to *slog.Logger) *http
 		ReadTimeout:       requestTimeout,
 		WriteTimeout:      requestTimeout,
 		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          log.New(errorLog{to}, "", 0),
-		BaseContext:       func(net.Listener) context.Context { return ctx },
+		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          maxStreams,
+			MaxReceiveBufferPerConnection: maxBodyBytes,
+			MaxReceiveBufferPerStream:     maxBodyBytes,
+		},
+		DisableGeneralOptionsHandler: true, // OPTIONS * gets the headers of any other answer
+		ErrorLog:                     log.New(errorLog{to}, "", 0),
+		BaseContext:                  func(net.Listener) context.Context { return ctx },
 	}
 }
 
 func serve(server *http.Server, s Server) error {
 	if s.Certificate == nil {
-		return server.Serve(s.Listener)
+		return server.Serve(limit(s.Listener, headerLines(s.Origins)))
 	}
-	server.TLSConfig = &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return s.Certificate.Get(hello.Context(), time.Now().Add(headerTimeout))
-		},
-	}
-	return server.ServeTLS(s.Listener, "", "")
+	server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.Certificate.GetCertificate}
+	return server.ServeTLS(limit(s.Listener, ""), "", "")
 }
 
-// errorLog takes what net/http has to say. Most of it is callers' doing, like a
-// broken handshake; a panic is ours.
+func shutdown(server *http.Server, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return server.Shutdown(ctx)
+}
+
+// ServeMetrics serves the metrics at GET /metrics on a listener of their own, with
+// the same bounds as [Run], until ctx ends.
+func ServeMetrics(ctx context.Context, listener net.Listener, metrics http.Handler, log *slog.Logger) {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", metrics)
+	server := newServer(ctx, ExactPaths(http.HandlerFunc(http.NotFound), mux), log)
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	if err := server.Serve(limit(listener, "")); ctx.Err() == nil {
+		log.Error("the metrics are no longer served", "error", err)
+	}
+}
+
+// errorLog logs the messages of net/http. Most are caused by clients, like a
+// broken handshake; a panic is our fault.
 type errorLog struct{ log *slog.Logger }
 
 func (e errorLog) Write(line []byte) (int, error) {
-	ctx := context.Background()
 	if bytes.HasPrefix(line, []byte("http: panic")) {
-		e.log.ErrorContext(ctx, "net/http", "said", strconv.QuoteToASCII(string(line[:min(len(line), maxPanic)])))
+		e.log.Error("net/http", "message", strconv.QuoteToASCII(string(line[:min(len(line), maxPanicBytes)])))
 	} else {
-		e.log.DebugContext(ctx, "net/http", "said", telemetry.Printable(string(line)))
+		e.log.Debug("net/http", "message", telemetry.Printable(string(line)))
 	}
 	return len(line), nil
-}
-
-func shutdown(server *http.Server, patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	return server.Shutdown(ctx)
 }

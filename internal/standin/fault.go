@@ -4,17 +4,15 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"maps"
 	"net/http"
-	"strconv"
 	"time"
 )
 
-// Fault makes an endpoint misbehave: it is given the honest handler. Faults can be
-// nested, and written by hand; one that waits should heed its request's context.
+// Fault makes an endpoint misbehave: it wraps the honest handler. Faults can be nested
+// and written by hand. One that waits must return when the request's context ends.
 type Fault func(honest http.Handler) http.Handler
 
-// NamedFault is one of Nonsense. The name is fit for a subtest.
+// NamedFault is an element of Nonsense. The name can name a subtest.
 type NamedFault struct {
 	Name  string
 	Fault Fault
@@ -22,8 +20,8 @@ type NamedFault struct {
 
 const webPage = "<!doctype html><title>Sorry</title><h1>Something is wrong</h1><pre>" + Canary + "</pre>"
 
-// Nonsense is what upstreams say instead of an answer: each is to be refused whole,
-// by those who want keys and by those who want a token.
+// Nonsense returns answers that are neither keys nor a token. A client must refuse
+// each of them, whichever of the two it wants.
 func Nonsense() []NamedFault {
 	const asJSON, asHTML = "application/json", "text/html; charset=utf-8"
 	return []NamedFault{
@@ -35,7 +33,9 @@ func Nonsense() []NamedFault {
 		{"HTML", Answer(200, asHTML, webPage)},
 		{"HTML said to be JSON", Answer(200, asJSON, webPage)},
 		{"error with status 200", Answer(200, asJSON, `{"error":"server_error","error_description":"`+Canary+`"}`)},
-		{"truncated JSON", half},
+		{"truncated JSON", rewrite(func(w http.ResponseWriter, _ *http.Request, body []byte) {
+			w.Write(body[:len(body)/2])
+		})},
 		{"truncated transfer", Truncated()},
 		{"32 MiB", Huge(32 << 20)},
 		{"redirect", Redirect(elsewhere)},
@@ -44,154 +44,131 @@ func Nonsense() []NamedFault {
 	}
 }
 
-// Status answers with the code and a text. A code that is no final status counts as 500.
+// Status answers with the code and a text.
 func Status(code int) Fault {
 	return Answer(code, "text/plain; charset=utf-8", http.StatusText(code)+" "+Canary)
 }
 
-// Answer answers with just this; an empty contentType is not sent. A status that is
-// no final one counts as 500.
+// Answer answers with just this; an empty contentType is not sent.
 func Answer(status int, contentType, body string) Fault {
-	if status < 200 || status > 999 {
-		status = http.StatusInternalServerError // net/http panics on some of these
-	}
-	return func(http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	return fault(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		w.Header()["Content-Type"] = nil // or net/http would guess one
+		if contentType != "" {
 			w.Header().Set("Content-Type", contentType)
-			if contentType == "" {
-				w.Header()["Content-Type"] = nil // or net/http would guess one
-			}
-			w.WriteHeader(status)
-			io.WriteString(w, body)
-		})
-	}
+		}
+		w.WriteHeader(status)
+		io.WriteString(w, body)
+	})
+}
+
+// Throttle answers 429 with a Retry-After header of any text: seconds, a date, nonsense.
+func Throttle(retryAfter string) Fault {
+	return WithHeader("Retry-After", retryAfter, Status(http.StatusTooManyRequests))
+}
+
+// Redirect redirects to url with the method and body kept (307). A path stays on the
+// same server.
+func Redirect(url string) Fault {
+	return WithHeader("Location", url, Status(http.StatusTemporaryRedirect))
+}
+
+// WithHeader is the fault with a header added to its answer.
+func WithHeader(name, value string, base Fault) Fault {
+	return fault(func(w http.ResponseWriter, r *http.Request, honest http.Handler) {
+		w.Header().Add(name, value)
+		base(honest).ServeHTTP(w, r)
+	})
 }
 
 // Delay answers honestly, after d.
 func Delay(d time.Duration) Fault {
-	return func(honest http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			pause(r.Context(), d)
-			honest.ServeHTTP(w, r)
-		})
-	}
+	return fault(func(w http.ResponseWriter, r *http.Request, honest http.Handler) {
+		wait(r.Context(), d)
+		honest.ServeHTTP(w, r)
+	})
 }
 
-// Hang never answers. It ends when the client leaves, or at Stop or Close.
+// Hang never answers. It ends when the client closes the connection, or at Stop or Close.
 func Hang() Fault {
-	return func(http.Handler) http.Handler {
-		return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			<-r.Context().Done()
-			panic(http.ErrAbortHandler) // to return would be an empty 200
-		})
-	}
+	return fault(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler) // to return would send an empty 200
+	})
 }
 
 // HangUp closes the connection without an answer.
 func HangUp() Fault {
-	return func(http.Handler) http.Handler {
-		return http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-			panic(http.ErrAbortHandler)
-		})
-	}
+	return fault(func(http.ResponseWriter, *http.Request, http.Handler) { panic(http.ErrAbortHandler) })
 }
 
-// Truncated announces the honest answer's length and closes the connection halfway.
+// Truncated sends half of the honest answer, then closes the connection.
 func Truncated() Fault {
-	return spoil(func(w http.ResponseWriter, _ *http.Request, answer *recorder) {
-		body := answer.body.Bytes()
-		w.Header().Set("Content-Length", strconv.Itoa(len(body)+1)) // +1: even if it was empty
-		w.WriteHeader(answer.code)
+	return rewrite(func(w http.ResponseWriter, _ *http.Request, body []byte) {
 		w.Write(body[:len(body)/2])
+		http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
 	})
 }
 
-// half sends half of the honest answer as if that were all.
-func half(honest http.Handler) http.Handler {
-	return spoil(func(w http.ResponseWriter, _ *http.Request, answer *recorder) {
-		w.WriteHeader(answer.code)
-		w.Write(answer.body.Bytes()[:answer.body.Len()/2])
-	})(honest)
-}
-
-// Huge sends the honest answer behind so many bytes of blanks, which JSON allows:
-// whoever reads without a limit is content.
+// Huge sends size bytes of spaces or a little more, which JSON allows, before the
+// honest answer: a client that reads without a limit gets a good answer.
 func Huge(size int) Fault {
-	return spoil(func(w http.ResponseWriter, _ *http.Request, answer *recorder) {
-		w.WriteHeader(answer.code)
-		blanks := bytes.Repeat([]byte{' '}, min(max(size, 0), maxHeld))
-		for sent := 0; sent < size; sent += len(blanks) {
-			if _, err := w.Write(blanks[:min(len(blanks), size-sent)]); err != nil {
-				return // the client has had enough
+	return rewrite(func(w http.ResponseWriter, _ *http.Request, body []byte) {
+		spaces := bytes.Repeat([]byte{' '}, 64<<10)
+		for sent := 0; sent < size; sent += len(spaces) {
+			if _, err := w.Write(spaces); err != nil {
+				return // the client has closed the connection
 			}
 		}
-		w.Write(answer.body.Bytes())
+		w.Write(body)
 	})
 }
 
-// Redirect points to url, with the method and body kept (307). A path stays on the
-// same server.
-func Redirect(url string) Fault {
-	return func(http.Handler) http.Handler {
-		return http.RedirectHandler(url, http.StatusTemporaryRedirect)
-	}
-}
-
-// Drip sends the honest answer a byte at a time, with the interval between two.
+// Drip sends the honest answer one byte at a time, with the interval between them.
 func Drip(interval time.Duration) Fault {
-	return spoil(func(w http.ResponseWriter, r *http.Request, answer *recorder) {
-		w.WriteHeader(answer.code)
-		for i := range answer.body.Len() {
+	return rewrite(func(w http.ResponseWriter, r *http.Request, body []byte) {
+		for i := range body {
 			if i > 0 {
 				http.NewResponseController(w).Flush()
-				pause(r.Context(), interval)
+				wait(r.Context(), interval)
 			}
-			w.Write(answer.body.Bytes()[i : i+1])
+			w.Write(body[i : i+1])
 		}
 	})
 }
 
-// spoil lets the honest handler answer, and sends something else. The honest
-// headers are set already; the status is the caller's to send.
-func spoil(send func(http.ResponseWriter, *http.Request, *recorder)) Fault {
+func fault(serve func(w http.ResponseWriter, r *http.Request, honest http.Handler)) Fault {
 	return func(honest http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			answer := &recorder{header: http.Header{}}
-			honest.ServeHTTP(answer, r)
-			answer.WriteHeader(http.StatusOK)
-			maps.Copy(w.Header(), answer.header)
-			send(w, r, answer)
-		})
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serve(w, r, honest) })
 	}
 }
 
-// pause waits for d, and abandons the answer if its client leaves first.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-		panic(http.ErrAbortHandler)
-	}
+// rewrite sends the status and headers of the honest answer; send sends the body,
+// given the honest one.
+func rewrite(send func(w http.ResponseWriter, r *http.Request, body []byte)) Fault {
+	return fault(func(w http.ResponseWriter, r *http.Request, honest http.Handler) {
+		answer := &recorder{ResponseWriter: w, status: http.StatusOK}
+		honest.ServeHTTP(answer, r)
+		w.WriteHeader(answer.status)
+		send(w, r, answer.body.Bytes())
+	})
 }
 
-// recorder keeps an answer.
+// recorder keeps the status and the body of an answer. Headers go through.
 type recorder struct {
-	header http.Header
-	code   int
+	http.ResponseWriter
+	status int
 	body   bytes.Buffer
 }
 
-func (a *recorder) Header() http.Header { return a.header }
+func (a *recorder) WriteHeader(status int)      { a.status = status }
+func (a *recorder) Write(p []byte) (int, error) { return a.body.Write(p) }
 
-func (a *recorder) WriteHeader(code int) {
-	if a.code == 0 {
-		a.code = code
+// wait waits for d. If the client closes the connection first, it ends the handler.
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+		panic(http.ErrAbortHandler)
 	}
-}
-
-func (a *recorder) Write(p []byte) (int, error) {
-	a.WriteHeader(http.StatusOK)
-	return a.body.Write(p)
 }

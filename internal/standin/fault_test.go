@@ -5,43 +5,41 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
 func TestFaultsThatAnswer(t *testing.T) {
+	const text = "text/plain; charset=utf-8"
 	nested := func(honest http.Handler) http.Handler {
 		return Delay(time.Millisecond)(Status(502)(honest))
 	}
 	tests := []struct {
-		name        string
-		fault       Fault
-		status      int
-		contentType string
-		body        string // a prefix
+		name   string
+		fault  Fault
+		status int
+		header string // name: value
+		body   string // a prefix
 	}{
-		{"status", Status(503), 503, "text/plain; charset=utf-8", "Service Unavailable " + Canary},
-		{"no such status", Status(42), 500, "text/plain; charset=utf-8", " " + Canary},
-		{"no final status", Status(103), 500, "text/plain; charset=utf-8", "Early Hints"},
-		{"answer", Answer(418, "text/x", "tea"), 418, "text/x", "tea"},
-		{"answer without a type", Answer(200, "", "<html>"), 200, "", "<html>"},
-		{"nested", nested, 502, "text/plain; charset=utf-8", "Bad Gateway"},
+		{"status", Status(503), 503, "Content-Type: " + text, "Service Unavailable " + Canary},
+		{"answer", Answer(418, "text/x", "tea"), 418, "Content-Type: text/x", "tea"},
+		{"answer without a type", Answer(200, "", "<html>"), 200, "Content-Type: ", "<html>"},
+		{"nested", nested, 502, "Content-Type: " + text, "Bad Gateway"},
+		{"throttle", Throttle("12"), 429, "Retry-After: 12", "Too Many Requests"},
+		{"throttle with nonsense", Throttle("soon, maybe"), 429, "Retry-After: soon, maybe", "Too Many Requests"},
+		{"a header", WithHeader("X-Test", "1", Answer(200, "", "x")), 200, "X-Test: 1", "x"},
+		{"redirect", Redirect(elsewhere), 307, "Location: " + elsewhere, "Temporary Redirect"},
 	}
 	bothWays(t, func(t *testing.T, s *Standin, client *http.Client) {
 		for _, test := range tests {
 			s.Tenant.Misbehave(test.fault)
 			s.IMS.Misbehave(test.fault)
-			for _, got := range []seen{
-				fetchKeys(t.Context(), client, s),
-				askGrant(t.Context(), client, s),
-			} {
-				if got.err != nil || got.status != test.status || !strings.HasPrefix(got.body, test.body) ||
-					got.header.Get("Content-Type") != test.contentType {
-					t.Errorf("%s: got %+v, want %d %s %q", test.name, got, test.status, test.contentType, test.body)
+			name, value, _ := strings.Cut(test.header, ": ")
+			for _, got := range []answer{fetchKeys(t.Context(), client, s), requestGrant(t.Context(), client, s)} {
+				if got.err != nil || got.status != test.status || !strings.HasPrefix(got.body, test.body) || got.header.Get(name) != value {
+					t.Errorf("%s: got %+v, want %d %s %q", test.name, got, test.status, test.header, test.body)
 				}
 			}
 		}
@@ -54,82 +52,34 @@ func TestFaultsThatAnswer(t *testing.T) {
 	})
 }
 
-// wantHonest fails unless both serve well.
-func wantHonest(t *testing.T, s *Standin, client *http.Client) {
-	t.Helper()
-	got := fetchKeys(t.Context(), client, s)
-	if got.err != nil || got.status != 200 || got.body != string(s.Tenant.JWKS()) {
-		t.Errorf("keys: got %+v, want the JWKS", got)
-	}
-	got = askGrant(t.Context(), client, s)
-	if token, err := accessToken(got); err != nil || !s.IMS.Valid(token) {
-		t.Errorf("grant: got %+v, want a valid token", got)
-	}
-}
-
-func TestRedirectKeepsMethodAndBody(t *testing.T) {
-	bothWays(t, func(t *testing.T, s *Standin, client *http.Client) {
-		s.IMS.Misbehave(Redirect(elsewhere))
-		got := askGrant(t.Context(), client, s)
-		if got.err != nil || got.status != 307 || got.header.Get("Location") != elsewhere {
-			t.Errorf("got %+v, want a redirect passed back", got)
-		}
-		client.CheckRedirect = nil // follow
-		got = askGrant(t.Context(), client, s)
-		if token, err := accessToken(got); err != nil || !s.IMS.Valid(token) {
-			t.Errorf("followed: got %+v, want a token for the imprudent", got)
-		}
-		s.Tenant.Misbehave(Redirect(elsewhere))
-		if got = fetchKeys(t.Context(), client, s); got.body != string(s.Tenant.JWKS()) {
-			t.Errorf("followed: got %+v, want the keys", got)
-		}
-	})
-}
-
-func TestDelay(t *testing.T) {
-	const delay = 30 * time.Millisecond
-	bothWays(t, func(t *testing.T, s *Standin, client *http.Client) {
-		s.Tenant.Misbehave(Delay(delay))
-		start := time.Now()
-		got := fetchKeys(t.Context(), client, s)
-		if took := time.Since(start); took < delay || got.body != string(s.Tenant.JWKS()) {
-			t.Errorf("got %+v after %v, want the JWKS after %v", got, took, delay)
-		}
-	})
-}
-
-func TestDripIsOneByteAtATime(t *testing.T) {
-	const interval = 100 * time.Microsecond
-	bothWays(t, func(t *testing.T, s *Standin, client *http.Client) {
-		s.IMS.Misbehave(Drip(interval))
-		start := time.Now()
-		got := askGrant(t.Context(), client, s)
-		if token, err := accessToken(got); err != nil || !s.IMS.Valid(token) {
-			t.Fatalf("got %+v, want a valid token", got)
-		}
-		want := time.Duration(len(got.body)-1) * interval
-		if took := time.Since(start); took < want {
-			t.Errorf("%d bytes took %v, want %v at least", len(got.body), took, want)
-		}
-	})
-	t.Run("in virtual time", func(t *testing.T) {
-		s := newStandin(t)
-		synctest.Test(t, func(t *testing.T) {
-			s.Tenant.Misbehave(Drip(time.Second))
-			resp, err := inProcess(s).Get(s.Tenant.Issuer() + ".well-known/jwks.json")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer resp.Body.Close()
+func TestFaultsThatAnswerHonestly(t *testing.T) {
+	s := ForTest(t)
+	const size = 3<<20 + 1
+	synctest.Test(t, func(t *testing.T) {
+		client := &http.Client{Transport: s.Transport()} // follows redirects
+		for _, test := range []struct {
+			name  string
+			fault Fault
+			took  func(length int) time.Duration
+			size  int
+		}{
+			{"redirect", Redirect(elsewhere), func(int) time.Duration { return 0 }, 0},
+			{"delay", Delay(time.Minute), func(int) time.Duration { return time.Minute }, 0},
+			{"drip", Drip(time.Second), func(n int) time.Duration { return time.Duration(n-1) * time.Second }, 0},
+			{"huge", Huge(size), func(int) time.Duration { return 0 }, size},
+		} {
+			s.IMS.Misbehave(test.fault)
 			start := time.Now()
-			if _, err := io.ReadFull(resp.Body, make([]byte, 10)); err != nil {
-				t.Fatal(err)
+			got := requestGrant(t.Context(), client, s)
+			if took, want := time.Since(start), test.took(len(got.body)); !s.IMS.Valid(got.token()) || took != want || len(got.body) <= test.size {
+				t.Errorf("%s: %d bytes after %v (%v), want a token, more than %d bytes after %v", test.name, len(got.body), took, got.err, test.size, want)
 			}
-			// The first byte is there when the header is; each further one takes 1 s.
-			if took := time.Since(start); took != 9*time.Second {
-				t.Errorf("10 bytes took %v, want 9s", took)
-			}
-		})
+		}
+		resp, err := client.PostForm(s.IMS.URL()+"/connect/token", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close() // of Huge, not read: the handler must end, or the bubble would not
 	})
 }
 
@@ -139,7 +89,7 @@ func TestHang(t *testing.T) {
 		s.IMS.Misbehave(Hang())
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 		defer cancel()
-		if got := askGrant(ctx, client, s); !errors.Is(got.err, context.DeadlineExceeded) {
+		if got := requestGrant(ctx, client, s); !errors.Is(got.err, context.DeadlineExceeded) {
 			t.Errorf("grant: got %+v, want %v", got, context.DeadlineExceeded)
 		}
 		ctx, cancel = context.WithCancel(t.Context())
@@ -147,94 +97,44 @@ func TestHang(t *testing.T) {
 		if got := fetchKeys(ctx, client, s); !errors.Is(got.err, context.Canceled) {
 			t.Errorf("keys: got %+v, want %v", got, context.Canceled)
 		}
-		client.Timeout = 30 * time.Millisecond
-		var timeout interface{ Timeout() bool }
-		if got := fetchKeys(t.Context(), client, s); !errors.As(got.err, &timeout) || !timeout.Timeout() {
-			t.Errorf("keys: got %+v, want a time-out", got)
-		}
+		await(t, "the handlers' end", func() bool { return s.Tenant.state.get().inFlight+s.IMS.state.get().inFlight == 0 })
 	})
 }
 
-func TestHangEndsWhenTheClientLeaves(t *testing.T) {
-	s := started(t)
-	s.Tenant.Misbehave(Hang())
-	s.IMS.Misbehave(Hang())
-	ctx, cancel := context.WithCancel(t.Context())
-	var clients sync.WaitGroup
-	clients.Go(func() { fetchKeys(ctx, overSockets(t, s), s) })
-	clients.Go(func() { askGrant(ctx, overSockets(t, s), s) })
-	for s.Tenant.Requests()+s.IMS.Requests() < 2 {
-		time.Sleep(time.Millisecond)
-	}
-	cancel()
-	clients.Wait()
-	eventuallyGone(t, "standin.Hang", "standin.(*Server).endpoint")
-}
-
-func TestHangUp(t *testing.T) {
-	bothWays(t, func(t *testing.T, s *Standin, client *http.Client) {
-		s.Tenant.Misbehave(HangUp())
-		s.IMS.Misbehave(HangUp())
-		for _, got := range []seen{fetchKeys(t.Context(), client, s), askGrant(t.Context(), client, s)} {
-			if !errors.Is(got.err, io.EOF) && !errors.Is(got.err, io.ErrUnexpectedEOF) {
-				t.Errorf("got %+v, want an early end", got)
-			}
-		}
-		if keys, grants := s.Tenant.Requests(), s.IMS.Requests(); keys != 1 || grants != 1 {
-			t.Errorf("counted %d and %d requests, want one each: no client repeats its own", keys, grants)
-		}
-	})
-}
-
-func TestTruncated(t *testing.T) {
+func TestFaultsThatCloseTheConnection(t *testing.T) {
 	bothWays(t, func(t *testing.T, s *Standin, client *http.Client) {
 		s.Tenant.Misbehave(Truncated())
-		got := fetchKeys(t.Context(), client, s)
-		whole := string(s.Tenant.JWKS())
+		got, whole := fetchKeys(t.Context(), client, s), string(s.Tenant.JWKS())
 		if got.status != 200 || !errors.Is(got.err, io.ErrUnexpectedEOF) || got.body != whole[:len(whole)/2] {
 			t.Errorf("got %+v, want half of the answer and %v", got, io.ErrUnexpectedEOF)
 		}
-	})
-}
-
-func TestHugeIsGoodForThoseWhoReadItAll(t *testing.T) {
-	const size = 3<<20 + 1
-	bothWays(t, func(t *testing.T, s *Standin, client *http.Client) {
-		s.IMS.Misbehave(Huge(size))
-		got := askGrant(t.Context(), client, s)
-		if token, err := accessToken(got); len(got.body) <= size || err != nil || !s.IMS.Valid(token) {
-			t.Errorf("got %d bytes and %v, want more than %d with a token", len(got.body), err, size)
+		s.IMS.Misbehave(HangUp())
+		if got := requestGrant(t.Context(), client, s); !errors.Is(got.err, io.EOF) {
+			t.Errorf("got %+v, want %v", got, io.EOF)
 		}
-		resp, err := client.PostForm(s.IMS.URL()+"/connect/token", url.Values{})
-		if err != nil {
-			t.Fatal(err)
+		if keys, grants := s.Tenant.Requests(), s.IMS.Requests(); keys != 1 || grants != 1 {
+			t.Errorf("counted %d and %d requests, want one each: no client repeats a request by itself", keys, grants)
 		}
-		resp.Body.Close() // unread: the handler ends all the same, or the bubble would not
 	})
 }
 
 func TestNonsense(t *testing.T) {
-	s := newStandin(t)
-	names := map[string]bool{}
-	for _, nonsense := range Nonsense() {
-		t.Run(nonsense.Name, func(t *testing.T) {
-			names[nonsense.Name] = true
-			s.Tenant.Misbehave(nonsense.Fault)
-			s.IMS.Misbehave(nonsense.Fault)
-			synctest.Test(t, func(t *testing.T) {
-				for _, ask := range []func(context.Context, *http.Client, *Standin) seen{fetchKeys, askGrant} {
-					got := ask(t.Context(), inProcess(s), s)
-					if len(got.body) > 32<<20 {
-						return // large enough, and slow enough to read once
-					}
-					if got.err == nil && got.status == 200 && useful(got.body) {
-						t.Errorf("got %+v, want nothing useful", got)
-					}
-				}
-			})
-		})
+	s := ForTest(t)
+	if n := len(Nonsense()); n != 14 {
+		t.Errorf("%d kinds of nonsense, want 14", n)
 	}
-	if len(names) != 14 {
-		t.Errorf("%d kinds of nonsense, want 14", len(names))
+	for _, nonsense := range Nonsense() {
+		s.Tenant.Misbehave(nonsense.Fault)
+		s.IMS.Misbehave(nonsense.Fault)
+		keys, grant := fetchKeys(t.Context(), inProcess(s), s), requestGrant(t.Context(), inProcess(s), s)
+		if nonsense.Name == "32 MiB" {
+			if len(keys.body) <= 32<<20 || len(grant.body) <= 32<<20 {
+				t.Errorf("%s: got %d and %d bytes", nonsense.Name, len(keys.body), len(grant.body))
+			}
+			continue
+		}
+		if grant.token() != "" || keys.err == nil && keys.status == 200 && parses(keys.body) {
+			t.Errorf("%s: got %+v and %+v, want nothing usable", nonsense.Name, keys, grant)
+		}
 	}
 }

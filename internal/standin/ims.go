@@ -1,199 +1,172 @@
 package standin
 
 import (
-	"bytes"
+	"cmp"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
-	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 )
 
-// What developer.bentley.com says of the real one.
-const (
-	defaultScope = "itwin-platform"
-	defaultLife  = time.Hour
-)
-
-// A demo that runs for days must not grow; no test asks for as many tokens.
-const maxIssued = 10_000
-
-// IMS is the stand-in of Bentley's identity service. Its faults and its counts
-// concern POST /connect/token. Methods are safe for concurrent use.
+// IMS stands in for Bentley's identity service. Its faults and counts are those of
+// POST /connect/token. Methods are safe for concurrent use.
 type IMS struct {
 	Server
-	key Key
+	key    Key
+	grants locked[grants]
+}
 
-	grantMu      sync.Mutex // guards what follows; never held while signing
+// grants is what grants depend on, and the tokens granted.
+type grants struct {
 	id, secret   string
-	scope        string
+	scope        string // what the client may request, a space list
 	life         time.Duration
-	expiresIn    any // sent in place of the truth if expiresInSet; nil leaves it out
+	expiresIn    any // sent instead of the life if expiresInSet; nil: not sent
 	expiresInSet bool
-	issued       []issue // oldest first, at most maxIssued
+	issued       []issuedToken // oldest first
 }
 
-type issue struct {
-	token string
-	dies  time.Time
+type issuedToken struct {
+	token  string
+	expiry time.Time
 }
 
-func newIMS(ca *authority, key Key) *IMS {
-	m := &IMS{
-		key:    key,
-		id:     "service-" + rand.Text(),
-		secret: rand.Text() + "+/==", // base64-like as the real ones: wrong unless form-encoded
-		scope:  defaultScope,
-		life:   defaultLife,
-	}
+func newIMS(certificate tls.Certificate, key Key) *IMS {
+	m := &IMS{key: key}
+	m.SetClient("service-"+rand.Text(), rand.Text()+"+/==") // base64-like: wrong unless form-encoded
+	m.SetScope("itwin-platform")
+	m.SetLife(time.Hour)
 	honest := http.HandlerFunc(m.serveToken)
 	mux := http.NewServeMux()
 	mux.Handle("POST /connect/token", m.endpoint(honest))
 	mux.Handle("POST "+elsewhere, honest)
-	mux.HandleFunc("GET /.well-known/openid-configuration", m.serveDiscovery)
-	mux.HandleFunc("GET /.well-known/jwks.json", m.serveJWKS)
-	m.set(imsName, ca, mux)
+	m.init(imsName, certificate, mux)
 	return m
 }
 
-// URL is what ITM_TOKEN_SERVER_AUTHORITY should be. No slash at the end.
+// URL is the value for ITM_TOKEN_SERVER_AUTHORITY, without a slash at the end.
 func (m *IMS) URL() string { return "https://" + m.host() }
 
-// ClientID is the service application's; random unless set.
-func (m *IMS) ClientID() string {
-	m.grantMu.Lock()
-	defer m.grantMu.Unlock()
-	return m.id
-}
+// ClientID is the ID of the service application, random unless set.
+func (m *IMS) ClientID() string { return m.grants.get().id }
 
-// ClientSecret goes with ClientID; random unless set.
-func (m *IMS) ClientSecret() string {
-	m.grantMu.Lock()
-	defer m.grantMu.Unlock()
-	return m.secret
-}
+// ClientSecret is the secret for ClientID, random unless set.
+func (m *IMS) ClientSecret() string { return m.grants.get().secret }
 
 // SetClient changes the one client that gets tokens, from the next grant on.
 func (m *IMS) SetClient(id, secret string) {
-	m.grantMu.Lock()
-	defer m.grantMu.Unlock()
-	m.id, m.secret = id, secret
+	m.grants.update(func(g *grants) { g.id, g.secret = id, secret })
 }
 
-// SetScope is what the client may ask for, a space list. Any other is invalid_scope.
+// SetScope sets the scopes that the client may request, a space list. Others are
+// answered with invalid_scope.
 func (m *IMS) SetScope(scope string) {
-	m.grantMu.Lock()
-	defer m.grantMu.Unlock()
-	m.scope = scope
+	m.grants.update(func(g *grants) { g.scope = scope })
 }
 
-// SetLife is how long tokens live from the next grant on, and makes expires_in tell
-// the truth again, in whole seconds.
+// SetLife sets how long tokens live, from the next grant on. It undoes SetExpiresIn:
+// expires_in is the life in whole seconds.
 func (m *IMS) SetLife(life time.Duration) {
-	m.grantMu.Lock()
-	defer m.grantMu.Unlock()
-	m.life, m.expiresInSet = life, false
+	m.grants.update(func(g *grants) { g.life, g.expiresInSet = life, false })
 }
 
 // SetExpiresIn sends v, as encoding/json writes it, as expires_in; nil leaves it
-// out. The token's true life stays.
+// out. Tokens still live as long as SetLife says.
 func (m *IMS) SetExpiresIn(v any) {
-	m.grantMu.Lock()
-	defer m.grantMu.Unlock()
-	m.expiresIn, m.expiresInSet = v, true
+	m.grants.update(func(g *grants) { g.expiresIn, g.expiresInSet = v, true })
 }
 
-// Issued are the tokens granted so far, oldest first: the last 10,000. One whose
-// answer a fault spoilt is among them.
+// Issued returns the last 10,000 tokens, oldest first. A token whose answer a fault
+// has spoilt is among them.
 func (m *IMS) Issued() []string {
-	m.grantMu.Lock()
-	defer m.grantMu.Unlock()
-	tokens := make([]string, len(m.issued))
-	for i, it := range m.issued {
-		tokens[i] = it.token
+	var tokens []string
+	for _, t := range m.grants.get().issued {
+		tokens = append(tokens, t.token)
 	}
 	return tokens
 }
 
-// Valid says whether token was issued here and still lives.
+// Valid reports whether token was issued here and has not expired.
 func (m *IMS) Valid(token string) bool {
-	m.grantMu.Lock()
-	defer m.grantMu.Unlock()
-	return slices.ContainsFunc(m.issued, func(it issue) bool {
-		return it.token == token && time.Now().Before(it.dies)
+	return slices.ContainsFunc(m.grants.get().issued, func(t issuedToken) bool {
+		return t.token == token && time.Now().Before(t.expiry)
 	})
 }
 
 func (m *IMS) serveToken(w http.ResponseWriter, r *http.Request) {
-	scope, refused := m.examine(r)
 	w.Header().Set("Cache-Control", "no-store") // RFC 6749 §5.1
-	w.Header().Set("Pragma", "no-cache")
-	if refused != nil {
-		refused.write(w)
+	g := m.grants.get()
+	scope, code := g.check(r)
+	if code != "" {
+		status := http.StatusBadRequest
+		if code == "invalid_client" {
+			status = http.StatusUnauthorized
+		}
+		writeJSON(w, status, Claims{"error": code, "error_description": "the secret on file is " + Canary})
 		return
 	}
-	writeJSON(w, http.StatusOK, m.issue(scope))
-}
-
-// issue mints one token and gives the answer that carries it.
-func (m *IMS) issue(scope string) Claims {
-	m.grantMu.Lock()
-	id, life, expiresIn := m.id, m.life, m.expiresIn
-	if !m.expiresInSet {
-		expiresIn = int64(life / time.Second)
-	}
-	m.grantMu.Unlock()
-
 	now := time.Now()
-	token := jws(m.key.Private, Claims{"alg": "RS256", "typ": "JWT", "kid": m.key.ID}, Claims{
+	token := sign(m.key, Claims{"alg": "RS256", "typ": "JWT", "kid": m.key.ID}, Claims{
 		"iss":       m.URL(),
 		"aud":       []string{m.URL() + "/resources", "bentley-api-management"},
-		"client_id": id,
+		"client_id": g.id,
 		"scope":     strings.Fields(scope),
-		"jti":       randomID(),
+		"jti":       rand.Text(),
 		"iat":       now.Unix(),
 		"nbf":       now.Unix(),
-		"exp":       now.Add(life).Unix(),
+		"exp":       now.Add(g.life).Unix(),
 	})
-
-	m.grantMu.Lock()
-	m.issued = append(m.issued, issue{token, now.Add(life)})
-	m.issued = m.issued[max(0, len(m.issued)-maxIssued):]
-	m.grantMu.Unlock()
-	return merged(Claims{
+	m.grants.update(func(g *grants) {
+		g.issued = append(g.issued, issuedToken{token, now.Add(g.life)})
+		g.issued = g.issued[max(0, len(g.issued)-10_000):] // a demo may run for days
+	})
+	if !g.expiresInSet {
+		g.expiresIn = int64(g.life / time.Second)
+	}
+	writeJSON(w, http.StatusOK, merged(Claims{
 		"access_token": token,
 		"token_type":   "Bearer",
-		"expires_in":   expiresIn,
+		"expires_in":   g.expiresIn,
 		"scope":        scope,
-	})
+	}))
 }
 
-func (m *IMS) serveDiscovery(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, Claims{
-		"issuer":                                m.URL(),
-		"token_endpoint":                        m.URL() + "/connect/token",
-		"jwks_uri":                              m.URL() + "/.well-known/jwks.json",
-		"grant_types_supported":                 []string{"client_credentials"},
-		"token_endpoint_auth_methods_supported": []string{"client_secret_basic", "client_secret_post"},
-	})
-}
-
-func (m *IMS) serveJWKS(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.Write(keySet(false, m.key))
-}
-
-// writeJSON answers 500 for what cannot be written as JSON: SetExpiresIn takes anything.
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	var body bytes.Buffer
-	if err := json.NewEncoder(&body).Encode(v); err != nil {
-		http.Error(w, fmt.Sprintf("standin: %v %s", err, Canary), http.StatusInternalServerError)
-		return
+// check returns the scope to grant, or the error code of a refusal (RFC 6749 §5.2).
+func (g *grants) check(r *http.Request) (scope, code string) {
+	if r.ParseForm() != nil {
+		return "", "invalid_request"
 	}
+	form := r.PostForm // not the query: credentials don't belong in a URL (RFC 6749 §2.3.1)
+	id, secret := form.Get("client_id"), form.Get("client_secret")
+	if r.Header.Get("Authorization") != "" {
+		// Form-decoded (RFC 6749 §2.3.1): a secret with + or % in it fails unencoded.
+		id, secret, _ = r.BasicAuth()
+		id, _ = url.QueryUnescape(id)
+		secret, _ = url.QueryUnescape(secret)
+	}
+	scope = cmp.Or(form.Get("scope"), g.scope)
+	switch {
+	case id != g.id || secret != g.secret:
+		return "", "invalid_client"
+	case !form.Has("grant_type"):
+		return "", "invalid_request"
+	case form.Get("grant_type") != "client_credentials":
+		return "", "unsupported_grant_type"
+	}
+	for _, part := range strings.Fields(scope) {
+		if !slices.Contains(strings.Fields(g.scope), part) {
+			return "", "invalid_scope"
+		}
+	}
+	return scope, ""
+}
+
+func writeJSON(w http.ResponseWriter, status int, fields Claims) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
-	w.Write(body.Bytes())
+	json.NewEncoder(w).Encode(fields)
 }

@@ -5,16 +5,18 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
-	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
-	"math/big"
-	"strings"
-)
+	"fmt"
+	"maps"
+	"net"
+	"time"
 
-// Auth0's size, and the least that RFC 7518 §3.3 allows for RS256.
-const keyBits = 2048
+	"github.com/golang-jwt/jwt/v5"
+)
 
 // Claims are a token's claims, or the fields of its header.
 type Claims = map[string]any
@@ -26,93 +28,85 @@ type Key struct {
 	cert    []byte // DER, self-signed, for x5c
 }
 
-// newKey makes a key and a self-signed certificate for it in name.
-func newKey(name string) (Key, error) {
-	private, err := rsa.GenerateKey(rand.Reader, keyBits)
+// newKey makes a key of the size of Auth0's keys, which is also the least that RFC 7518
+// §3.3 allows for RS256. It takes some 100 ms.
+func newKey() (Key, error) {
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return Key{}, err
 	}
-	template := certificate(name)
-	cert, err := sign(template, template, &private.PublicKey, private)
+	cert, err := selfSigned(private)
 	if err != nil {
 		return Key{}, err
 	}
-	return Key{ID: randomID(), Private: private, cert: cert.Raw}, nil
+	return Key{rand.Text(), private, cert.Leaf.Raw}, nil
 }
 
-// randomID has the length and alphabet of Auth0's kids.
-func randomID() string {
-	id := make([]byte, 16)
-	rand.Read(id) // never fails, says crypto/rand
-	return base64url(id)[:21]
+// selfSigned makes a certificate for the key and the hosts, and for loopback.
+func selfSigned(key crypto.Signer, hosts ...string) (tls.Certificate, error) {
+	now := time.Now()
+	template := &x509.Certificate{
+		Subject:               pkix.Name{CommonName: "Stand-in, not for production"},
+		NotBefore:             now.Add(-time.Hour),           // clocks of clients differ
+		NotAfter:              now.Add(365 * 24 * time.Hour), // the private key is only in memory
+		IsCA:                  true,                          // so that it can be its own root
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames:              hosts,
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	leaf, err := x509.ParseCertificate(der)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, err
 }
 
-type jwk struct {
-	Kty string   `json:"kty"`
-	Use string   `json:"use"`
-	N   string   `json:"n"`
-	E   string   `json:"e"`
-	Kid string   `json:"kid"`
-	X5t string   `json:"x5t"`
-	X5c []string `json:"x5c"`
-	Alg string   `json:"alg"`
-}
-
-// keySet is the JWKS of keys, field by field what Auth0 publishes. With hexX5t
-// each thumbprint is encoded as hex first, as older tenants still do.
+// keySet is the JWKS of the keys, with the fields that Auth0 publishes. With hexX5t
+// each thumbprint is encoded as hex first, as older tenants do.
 func keySet(hexX5t bool, keys ...Key) []byte {
-	var set struct {
-		Keys []jwk `json:"keys"`
-	}
+	var set []Claims
 	for _, key := range keys {
-		thumbprint := sha1.Sum(key.cert) // RFC 7517 §4.8 asks for SHA-1
+		thumbprint := sha1.Sum(key.cert) // RFC 7517 §4.8 requires SHA-1
 		x5t := base64url(thumbprint[:])
 		if hexX5t {
-			x5t = base64url([]byte(strings.ToUpper(hex.EncodeToString(thumbprint[:]))))
+			x5t = base64url(fmt.Appendf(nil, "%X", thumbprint))
 		}
-		set.Keys = append(set.Keys, jwk{
-			Kty: "RSA",
-			Use: "sig",
-			N:   base64url(key.Private.N.Bytes()),
-			E:   base64url(big.NewInt(int64(key.Private.E)).Bytes()),
-			Kid: key.ID,
-			X5t: x5t,
-			X5c: []string{base64.StdEncoding.EncodeToString(key.cert)}, // not base64url (RFC 7517 §4.7)
-			Alg: "RS256",
+		set = append(set, Claims{
+			"kty": "RSA",
+			"use": "sig",
+			"n":   base64url(key.Private.N.Bytes()),
+			"e":   "AQAB", // 65537, as crypto/rsa generates
+			"kid": key.ID,
+			"x5t": x5t,
+			"x5c": []string{base64.StdEncoding.EncodeToString(key.cert)}, // not base64url (RFC 7517 §4.7)
+			"alg": "RS256",
 		})
 	}
-	body, _ := json.Marshal(set) // strings only: cannot fail
+	body, _ := json.Marshal(Claims{"keys": set}) // strings only: cannot fail
 	return body
 }
 
-// jws signs with RS256, whatever the header claims. It gives "" for what cannot be
-// written as JSON or signed with.
-func jws(private *rsa.PrivateKey, header, claims Claims) string {
-	h, errHeader := json.Marshal(header)
-	c, errClaims := json.Marshal(claims)
-	if errHeader != nil || errClaims != nil || private == nil {
-		return ""
-	}
-	signed := base64url(h) + "." + base64url(c)
-	digest := sha256.Sum256([]byte(signed))
-	signature, err := rsa.SignPKCS1v15(nil, private, crypto.SHA256, digest[:])
+// sign makes a token with an RS256 signature, whatever alg the header names. It
+// panics if header or claims cannot be written as JSON.
+func sign(key Key, header, claims Claims) string {
+	token := jwt.Token{Method: jwt.SigningMethodRS256, Header: header, Claims: jwt.MapClaims(claims)}
+	signed, err := token.SignedString(key.Private)
 	if err != nil {
-		return ""
+		panic(err)
 	}
-	return signed + "." + base64url(signature)
+	return signed
 }
 
-// merged is base with the changes made; a nil value deletes. base is left alone.
+// merged returns base with the changes made; a nil value deletes.
 func merged(base Claims, changes ...Claims) Claims {
-	all := Claims{}
-	for _, change := range append([]Claims{base}, changes...) {
-		for name, value := range change {
-			all[name] = value
-			if value == nil {
-				delete(all, name)
-			}
-		}
+	all := maps.Clone(base)
+	for _, change := range changes {
+		maps.Copy(all, change)
 	}
+	maps.DeleteFunc(all, func(_ string, value any) bool { return value == nil })
 	return all
 }
 

@@ -1,45 +1,19 @@
 package standin
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
-
-// first is where every test's Standin has its keys from. It is never used itself.
-var first = sync.OnceValues(New)
-
-func newStandin(t *testing.T) *Standin {
-	t.Helper()
-	base, err := first()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := base.Fresh()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	return s
-}
-
-func started(t *testing.T) *Standin {
-	t.Helper()
-	s := newStandin(t)
-	if err := s.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
 
 // overSockets is a client that trusts s, and follows no redirect.
 func overSockets(t *testing.T, s *Standin) *http.Client {
@@ -57,80 +31,107 @@ func dontFollow(*http.Request, []*http.Request) error { return http.ErrUseLastRe
 // bothWays runs test over sockets, and in process in a synctest bubble.
 func bothWays(t *testing.T, test func(t *testing.T, s *Standin, client *http.Client)) {
 	t.Run("sockets", func(t *testing.T) {
-		s := started(t)
+		s := StartForTest(t)
 		test(t, s, overSockets(t, s))
 	})
 	t.Run("in process", func(t *testing.T) {
-		s := newStandin(t)
+		s := ForTest(t)
 		synctest.Test(t, func(t *testing.T) { test(t, s, inProcess(s)) })
 	})
 }
 
-// seen is what a client got of one answer.
-type seen struct {
+// answer is what a client got. The error is the request's, or of reading the body.
+type answer struct {
 	status int
 	header http.Header
 	body   string
-	err    error // of the request, or of reading the body
+	err    error
 }
 
-func do(client *http.Client, req *http.Request) seen {
+func do(client *http.Client, req *http.Request) answer {
 	resp, err := client.Do(req)
 	if err != nil {
-		return seen{err: err}
+		return answer{err: err}
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	return seen{resp.StatusCode, resp.Header, string(body), err}
+	return answer{resp.StatusCode, resp.Header, string(body), err}
 }
 
-func fetchKeys(ctx context.Context, client *http.Client, s *Standin) seen {
-	req, err := http.NewRequestWithContext(ctx, "GET", s.Tenant.Issuer()+".well-known/jwks.json", nil)
-	if err != nil {
-		return seen{err: err}
+// token is the access token of a successful answer, or "".
+func (a answer) token() string {
+	var fields struct {
+		Token string `json:"access_token"`
+		Type  string `json:"token_type"`
 	}
-	return do(client, req)
+	if a.err != nil || a.status != http.StatusOK || json.Unmarshal([]byte(a.body), &fields) != nil || fields.Type != "Bearer" {
+		return ""
+	}
+	return fields.Token
 }
 
-// askGrant asks as the token server does: HTTP Basic, both halves form-encoded.
-func askGrant(ctx context.Context, client *http.Client, s *Standin) seen {
-	form := url.Values{"grant_type": {"client_credentials"}, "scope": {"itwin-platform"}}
-	req, err := grantRequest(ctx, s, form)
-	if err != nil {
-		return seen{err: err}
-	}
+func fetchKeys(ctx context.Context, client *http.Client, s *Standin) answer {
+	return do(client, must(http.NewRequestWithContext(ctx, "GET", s.Tenant.Issuer()+".well-known/jwks.json", nil)))
+}
+
+// requestGrant sends what the token server does: HTTP Basic, both halves form-encoded.
+func requestGrant(ctx context.Context, client *http.Client, s *Standin) answer {
+	req := grantRequest(s, "grant_type=client_credentials&scope=itwin-platform").WithContext(ctx)
 	req.SetBasicAuth(url.QueryEscape(s.IMS.ClientID()), url.QueryEscape(s.IMS.ClientSecret()))
 	return do(client, req)
 }
 
-// grantRequest carries no credentials but the form's.
-func grantRequest(ctx context.Context, s *Standin, form url.Values) (*http.Request, error) {
-	body := strings.NewReader(form.Encode())
-	req, err := http.NewRequestWithContext(ctx, "POST", s.IMS.URL()+"/connect/token", body)
-	if err == nil {
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
-	return req, err
+// grantRequest has no credentials but the form's.
+func grantRequest(s *Standin, form string) *http.Request {
+	req := must(http.NewRequest("POST", s.IMS.URL()+"/connect/token", strings.NewReader(form)))
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return req
 }
 
-// eventuallyGone waits until no goroutine has any of the frames in its stack.
-// Goroutines end a moment after they say so.
-func eventuallyGone(t *testing.T, frames ...string) {
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// wantHonest fails unless both servers answer honestly.
+func wantHonest(t *testing.T, s *Standin, client *http.Client) {
 	t.Helper()
-	stacks := make([]byte, 1<<20)
-	for deadline := time.Now().Add(5 * time.Second); ; runtime.Gosched() {
-		now := stacks[:runtime.Stack(stacks, true)]
-		left := ""
-		for _, frame := range frames {
-			if bytes.Contains(now, []byte(frame)) {
-				left = frame
-			}
-		}
-		if left == "" {
-			return
-		}
+	if got := fetchKeys(t.Context(), client, s); got.err != nil || got.status != 200 || got.body != string(s.Tenant.JWKS()) {
+		t.Errorf("keys: got %+v, want the JWKS", got)
+	}
+	if got := requestGrant(t.Context(), client, s); !s.IMS.Valid(got.token()) {
+		t.Errorf("grant: got %+v, want a valid token", got)
+	}
+}
+
+// await waits until the condition holds.
+func await(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !condition(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("a goroutine is left in %s:\n%s", left, now)
+			t.Fatalf("waited 10 s for: %s", what)
 		}
 	}
+}
+
+func TestLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := new(Log)
+		var writers sync.WaitGroup
+		for i := range 10 {
+			writers.Go(func() {
+				time.Sleep(time.Duration(i) * time.Second)
+				fmt.Fprintf(log, "line %d of it\n", i)
+			})
+		}
+		if group, match := log.Await(t, `line (\d) of`), log.Await(t, `line 8`); group != "0" || match != "line 8" {
+			t.Errorf("got %q and %q, want 0 and line 8", group, match)
+		}
+		writers.Wait()
+		if n := strings.Count(log.String(), "\n"); n != 10 {
+			t.Errorf("%d lines, want 10", n)
+		}
+	})
 }

@@ -1,204 +1,202 @@
 package standin
 
 import (
-	"context"
+	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"syscall"
 	"time"
 )
 
 const (
-	// restartPatience is how long Restart waits for its port to be free again.
-	restartPatience = 2 * time.Second
-	// headerPatience frees connections that never ask for anything.
-	headerPatience = 10 * time.Second
+	// maxBody is the limit of a request's body. A grant takes less than 1 KiB.
+	maxBody = 64 << 10
+	// elsewhere is a path that serves honest answers, uncounted. Redirect(elsewhere)
+	// shows a client that follows redirects: it gets a good answer.
+	elsewhere = "/elsewhere"
 )
 
-// errCut is what a client sees whose connection Stop cut.
-var errCut error = &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}
-
-// Server is what the tenant and the IMS have in common: where they listen, whom
-// they counted, and how they misbehave. Over sockets it speaks HTTP/1.1 with a
-// connection for each request, so that a client never repeats, by itself and
-// uncounted by its owner, a request that met a closed connection.
+// Server is what the tenant and the IMS have in common: the address, the counts and
+// the fault. It speaks HTTP/1.1 with a connection for each request, so that a client
+// never repeats a request by itself, uncounted, after it met a closed connection.
 type Server struct {
-	name string // until it listens
-	ca   *authority
-	mux  http.Handler
+	name        string // the host until Start
+	certificate tls.Certificate
+	handler     http.Handler
+	state       locked[serverState]
+	sockets     sync.WaitGroup // goroutines that serve sockets
+}
 
-	conns sync.WaitGroup // of every socket, beyond Stop
-
-	mu       sync.Mutex // guards what follows; never held while anything waits
-	addr     string     // "" until it has listened
-	listener *listener  // nil unless it listens
-	down     bool
-	inside   map[*visit]struct{} // under way by Transport
-	fault    Fault               // nil: behave
+type serverState struct {
+	addr     string // "" until Start
+	listener net.Listener
+	stopped  bool
+	conns    map[net.Conn]bool // open ones, through sockets or pipes
+	fault    Fault             // nil: none
 	requests int
-	now      int
+	inFlight int
 	most     int
 }
 
-// listener is one span between listening and Stop.
-type listener struct {
-	server *http.Server
-	cancel context.CancelFunc // ends the requests' contexts
-	served chan struct{}      // closed when nothing is accepted any more
-}
-
-// visit is a request under way by Transport. Stop ends it.
-type visit struct{ cancel context.CancelCauseFunc }
-
-func (s *Server) set(name string, ca *authority, mux http.Handler) {
-	s.name, s.ca, s.mux = name, ca, mux
-	s.inside = map[*visit]struct{}{}
+func (s *Server) init(name string, certificate tls.Certificate, handler http.Handler) {
+	s.name, s.certificate, s.handler = name, certificate, handler
+	s.state.update(func(st *serverState) { st.conns = map[net.Conn]bool{} })
 }
 
 // host is where the server is reached: host, or host:port.
 func (s *Server) host() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.addr == "" {
-		return s.name
+	if addr := s.state.get().addr; addr != "" {
+		return addr
 	}
-	return s.addr
+	return s.name
 }
 
-// Requests is how often the JWKS was fetched, or a grant asked for, faults included.
-// Connections refused don't count.
-func (s *Server) Requests() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.requests
-}
+// Requests is how often the JWKS was fetched or a grant was requested, faults
+// included. Refused connections don't count.
+func (s *Server) Requests() int { return s.state.get().requests }
 
-// MostAtOnce is the largest number of those that were under way at one time. One
-// is over before its client has the last of the answer, or when its client leaves.
-func (s *Server) MostAtOnce() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.most
-}
+// MostAtOnce is the largest number of those requests that were in flight at one
+// time. A request is over before its client can have read the end of the answer.
+func (s *Server) MostAtOnce() int { return s.state.get().most }
 
-// Misbehave makes every request from the next on meet the fault; nil is Behave.
+// Misbehave applies the fault to every request from the next on; nil is Behave.
 func (s *Server) Misbehave(fault Fault) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fault = fault
+	s.state.update(func(st *serverState) { st.fault = fault })
 }
 
 // Behave ends Misbehave, from the next request on.
 func (s *Server) Behave() { s.Misbehave(nil) }
 
-// Stop refuses connections and cuts those that are open. Stopping twice is fine.
+// Stop refuses new connections and closes open ones. Stopping twice is fine.
 func (s *Server) Stop() {
-	s.mu.Lock()
-	s.down = true
-	l, inside := s.listener, s.inside
-	s.listener, s.inside = nil, map[*visit]struct{}{}
-	s.mu.Unlock()
-
-	for v := range inside {
-		v.cancel(errCut)
+	var stopped serverState
+	s.state.update(func(st *serverState) {
+		stopped = *st
+		st.stopped, st.listener, st.conns = true, nil, map[net.Conn]bool{}
+	})
+	if stopped.listener != nil {
+		stopped.listener.Close()
 	}
-	if l != nil {
-		l.server.Close() // first: a fault that sees its context end answers nobody
-		l.cancel()
-		<-l.served
+	for conn := range stopped.conns {
+		conn.Close()
 	}
 }
 
-// Restart undoes Stop, on the same port. It fails if somebody else has taken that
-// port and keeps it for 2 s. Restarting what runs does nothing.
+// Restart undoes Stop, on the same port. It fails if another process has taken that
+// port and keeps it for 2 s. Without Stop before it, it does nothing.
 func (s *Server) Restart() error {
-	s.mu.Lock()
-	addr, down := s.addr, s.down
-	if addr == "" {
-		s.down = false
-	}
-	s.mu.Unlock()
-	if addr == "" || !down {
+	st := s.state.get()
+	if !st.stopped {
 		return nil
 	}
-	deadline := time.Now().Add(restartPatience)
-	for {
-		err := s.listen(addr)
-		if err == nil || !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
-			return err
-		}
+	if st.addr == "" {
+		s.state.update(func(st *serverState) { st.stopped = false })
+		return nil
+	}
+	err := s.listen(st.addr)
+	for deadline := time.Now().Add(2 * time.Second); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline); {
 		time.Sleep(20 * time.Millisecond)
+		err = s.listen(st.addr)
 	}
-}
-
-func (s *Server) start() error {
-	s.mu.Lock()
-	started := s.addr != ""
-	s.mu.Unlock()
-	if started {
-		return errStarted
-	}
-	return s.listen("127.0.0.1:0")
+	return err
 }
 
 func (s *Server) listen(addr string) error {
-	socket, err := net.Listen("tcp", addr)
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	l := &listener{cancel: cancel, served: make(chan struct{}), server: &http.Server{
-		Handler:           s.mux,
-		TLSConfig:         s.ca.tls(),
-		Protocols:         new(http.Protocols),
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ConnState:         s.track,
-		ReadHeaderTimeout: headerPatience,
-		ErrorLog:          log.New(io.Discard, "", 0), // clients that leave are the point, not news
-	}}
-	l.server.Protocols.SetHTTP1(true)
-	l.server.SetKeepAlivesEnabled(false)
-
-	s.mu.Lock()
-	s.addr, s.listener, s.down = socket.Addr().String(), l, false
-	s.mu.Unlock()
-	go func() {
-		defer close(l.served)
-		defer socket.Close()
-		l.server.ServeTLS(socket, "", "") // ends with http.ErrServerClosed, always
-	}()
+	s.state.update(func(st *serverState) {
+		st.addr, st.listener, st.stopped = listener.Addr().String(), listener, false
+	})
+	s.sockets.Go(func() { s.newHTTPServer().ServeTLS(listener, "", "") }) // until Stop
 	return nil
 }
 
-// track counts connections for Close: a connection's goroutine says StateNew before
-// it starts, and one of the others last of all.
-func (s *Server) track(_ net.Conn, state http.ConnState) {
+func (s *Server) newHTTPServer() *http.Server {
+	server := &http.Server{
+		Handler:   s.handler,
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{s.certificate}},
+		Protocols: new(http.Protocols),
+		ConnState: s.track,
+		ErrorLog:  log.New(io.Discard, "", 0), // faults make net/http log errors
+	}
+	server.Protocols.SetHTTP1(true)
+	server.SetKeepAlivesEnabled(false)
+	return server
+}
+
+// track is called when a connection is accepted, before anything else, and when it is
+// closed, after everything else.
+func (s *Server) track(conn net.Conn, state http.ConnState) {
+	_, socket := conn.(*tls.Conn) // a pipe ends with its synctest bubble, unwaited
 	switch state {
 	case http.StateNew:
-		s.conns.Add(1)
-	case http.StateClosed, http.StateHijacked:
-		s.conns.Done()
+		if socket {
+			s.sockets.Add(1)
+		}
+		var stopped bool
+		s.state.update(func(st *serverState) { st.conns[conn], stopped = true, st.stopped })
+		if stopped {
+			conn.Close()
+		}
+	case http.StateClosed:
+		s.state.update(func(st *serverState) { delete(st.conns, conn) })
+		if socket {
+			s.sockets.Done()
+		}
 	}
 }
 
-// admit lets a request in that comes without a socket; false while stopped.
-func (s *Server) admit(v *visit) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.down {
-		return false
-	}
-	s.inside[v] = struct{}{}
-	return true
+// endpoint counts the requests to a handler and applies the fault to them.
+func (s *Server) endpoint(honest http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var fault Fault
+		s.state.update(func(st *serverState) {
+			st.requests++
+			st.inFlight++
+			st.most = max(st.most, st.inFlight)
+			fault = st.fault
+		})
+		// The end of the answer is sent after this handler has returned, so a client
+		// that has read it all and sends another request finds this one counted out.
+		defer s.state.update(func(st *serverState) { st.inFlight-- })
+
+		// net/http cancels the context of a closed connection only after the body was read.
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err != nil {
+			http.Error(w, "the body is too long or incomplete "+Canary, http.StatusRequestEntityTooLarge)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		handler := honest
+		if fault != nil {
+			handler = fault(honest)
+		}
+		handler.ServeHTTP(w, r)
+	})
 }
 
-func (s *Server) dismiss(v *visit) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.inside, v)
+// locked is a value for concurrent use.
+type locked[T any] struct {
+	mu sync.Mutex // held for no longer than a few assignments take
+	v  T
+}
+
+// get returns a shallow copy.
+func (l *locked[T]) get() T {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.v
+}
+
+func (l *locked[T]) update(change func(*T)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change(&l.v)
 }

@@ -1,133 +1,116 @@
-// Package standin plays Auth0 and Bentley's IMS, for the demo and for tests.
+// Package standin provides a stand-in Auth0 tenant and a stand-in IMS, for the demo
+// and for tests.
 //
-// NOT FOR PRODUCTION. It hands user tokens to whoever asks the process for them,
-// keeps its keys in memory, checks only what the token server depends on, and
-// misbehaves on request. Nothing it signs is worth anything outside this process.
+// NOT FOR PRODUCTION. It gives user tokens to everyone, keeps its keys in memory,
+// checks only what the token server depends on, and misbehaves on request.
 //
-// Over TLS, on loopback:
+// In a test, in a testing/synctest bubble too, where sockets cannot be used:
 //
-//	s, err := standin.New()
-//	…
-//	err = s.Start()
-//	defer s.Close()
-//	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.Pool()}}}
-//	token := s.Tenant.AccessToken("http://tokenserver.sample.bentley.com")
-//
-// In a testing/synctest bubble, where real sockets don't belong:
-//
+//	s := standin.ForTest(t)
 //	client := &http.Client{Transport: s.Transport()}
 //	s.IMS.Misbehave(standin.Delay(20 * time.Second)) // from the next grant on
-//	s.Tenant.Rotate()
+//	token := s.Tenant.AccessToken("http://tokenserver.sample.bentley.com")
 //
-// Making one takes three RSA keys, the better part of a second. Tests make one
-// (sync.OnceValues(standin.New)) and take a Fresh one each, or share it: nothing of a
-// bubble stays behind in it, provided that Stop and Close are not called from
-// outside while requests of a bubble are under way.
+// Several bubbles can use a Standin one after the other, provided that Stop and Close
+// are not called from outside a bubble that has requests in flight.
 package standin
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
-	"net/http"
-	"sync"
 )
 
-// The names that both answer to in process, and until Start. RFC 6761 §6.2 keeps
-// .test out of the real DNS, so a request that misses Transport gets nowhere.
+// The hosts of both servers in Transport, and until Start. RFC 6761 §6.2 keeps .test
+// out of the real DNS.
 const (
 	tenantName = "tenant.auth0.test"
 	imsName    = "ims.bentley.test"
 )
 
-// Canary is in every error text and web page that a misbehaving or refusing
-// stand-in gives. It looks like a secret; whoever repeats it repeats what
-// upstream said, which the token server must never do.
+// Canary is in every error text and web page of both servers. It looks like a secret:
+// a token server that repeats it repeats what upstream sent, which it must never do.
 const Canary = "hunter2-c4n4ry/0f+upstream=="
 
-// Standin is an Auth0 tenant and an IMS that know nothing of one another.
+// Standin is an Auth0 tenant and an IMS. They don't depend on each other.
 type Standin struct {
-	Tenant *Tenant
-	IMS    *IMS
-	ca     *authority
+	Tenant      *Tenant
+	IMS         *IMS
+	certificate tls.Certificate // of both
 }
 
-// New makes both, with fresh keys. Nothing listens yet: Transport works, sockets
-// need Start. An error means that the system has no randomness to give.
+// New makes both, with new keys. Nothing listens until Start; Transport works at once.
+// An error means that the system has no randomness.
 func New() (*Standin, error) {
 	var keys [3]Key
-	var errs [3]error
-	var making sync.WaitGroup // an RSA key takes some 100 ms
-	for i, name := range []string{tenantName, tenantName, imsName} {
-		making.Go(func() { keys[i], errs[i] = newKey(name) })
+	for i := range keys {
+		var err error
+		if keys[i], err = newKey(); err != nil {
+			return nil, err
+		}
 	}
-	making.Wait()
-	if err := errors.Join(errs[:]...); err != nil {
+	return newStandin(keys)
+}
+
+// Fresh makes another Standin, as New does, but with the keys that s has now, which
+// saves the time to make them. Nothing else is shared.
+func (s *Standin) Fresh() (*Standin, error) {
+	return newStandin([3]Key{s.Tenant.Key(), s.Tenant.NextKey(), s.IMS.key})
+}
+
+func newStandin(keys [3]Key) (*Standin, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
 		return nil, err
 	}
-	return assemble(keys)
-}
-
-// Fresh is another Standin, as New makes it, but with the keys that s has now, which
-// saves the time they take. Only the keys are shared.
-func (s *Standin) Fresh() (*Standin, error) {
-	return assemble([3]Key{s.Tenant.Key(), s.Tenant.NextKey(), s.IMS.key})
-}
-
-func assemble(keys [3]Key) (*Standin, error) {
-	ca, err := newAuthority(tenantName, imsName)
+	certificate, err := selfSigned(key, tenantName, imsName, "localhost")
 	if err != nil {
 		return nil, err
 	}
 	return &Standin{
-		Tenant: newTenant(ca, keys[0], keys[1]),
-		IMS:    newIMS(ca, keys[2]),
-		ca:     ca,
+		Tenant:      newTenant(certificate, keys[0], keys[1]),
+		IMS:         newIMS(certificate, keys[2]),
+		certificate: certificate,
 	}, nil
 }
 
 // Start makes each listen on a free port of 127.0.0.1, over TLS. From then on
-// Tenant.Domain and IMS.URL name that port. A second Start is an error.
+// Tenant.Domain and IMS.URL have that port. A second Start is an error.
 func (s *Standin) Start() error {
-	if err := s.Tenant.start(); err != nil {
+	if s.Tenant.host() != tenantName {
+		return errors.New("standin: already started")
+	}
+	if err := s.Tenant.listen("127.0.0.1:0"); err != nil {
 		return err
 	}
-	if err := s.IMS.start(); err != nil {
+	if err := s.IMS.listen("127.0.0.1:0"); err != nil {
 		s.Tenant.Stop()
 		return err
 	}
 	return nil
 }
 
-// Close stops both and waits until none of their goroutines is left. A Fault of
-// the caller's own that ignores its request's context keeps it waiting. Safe twice.
+// Close stops both and waits until all their goroutines for sockets have ended. A
+// hand-written Fault that ignores its request's context delays it. Safe twice.
 func (s *Standin) Close() {
 	for _, server := range []*Server{&s.Tenant.Server, &s.IMS.Server} {
 		server.Stop()
-		server.conns.Wait()
+		server.sockets.Wait()
 	}
 }
 
-// CACert is the certificate that vouches for both, in PEM, as SSL_CERT_FILE wants it.
-func (s *Standin) CACert() []byte { return s.ca.pem() }
+// CACert is the certificate to trust for both, in PEM, as for SSL_CERT_FILE.
+func (s *Standin) CACert() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.certificate.Leaf.Raw})
+}
 
-// Pool holds that certificate and no other.
+// Pool holds only that certificate.
 func (s *Standin) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
-	pool.AddCert(s.ca.root)
+	pool.AddCert(s.certificate.Leaf)
 	return pool
 }
-
-// Transport reaches both without sockets, under the names they have before Start
-// and those they have after. It gives what a client over sockets would see:
-//
-//   - a request context that ends: its error
-//   - Stop: a *net.OpError that is syscall.ECONNREFUSED, or ECONNRESET for a request under way
-//   - HangUp: io.ErrUnexpectedEOF, at once or while reading the body
-//   - any other host: a *net.OpError around a *net.DNSError
-//
-// As with any RoundTripper, the body must be closed, or a goroutine is left waiting.
-func (s *Standin) Transport() http.RoundTripper {
-	return transport{&s.Tenant.Server, &s.IMS.Server}
-}
-
-var errStarted = errors.New("standin: already started")

@@ -2,113 +2,97 @@ package standin
 
 import (
 	"crypto/rand"
+	"crypto/tls"
 	"net/http"
 	"slices"
-	"sync"
+	"strings"
 	"time"
 )
 
-// What Auth0 gives by default.
-const (
-	idTokenLife     = 10 * time.Hour
-	accessTokenLife = 24 * time.Hour
-)
+// appID identifies the app that the user signed in with.
+const appID = "J7qXk2vTn0WmR4yLs8BcZp1DhG5eUaFi"
 
-// What the user and the app are called. The e-mail address is there to be looked
-// for where it must not be.
-const (
-	subject = "auth0|65a1f0c2d3e4b5a697887766"
-	appID   = "J7qXk2vTn0WmR4yLs8BcZp1DhG5eUaFi"
-)
-
-// Tenant is the stand-in Auth0 tenant, with one user, Jane Doe. Its faults and its
-// counts concern GET /.well-known/jwks.json. Methods are safe for concurrent use.
+// Tenant is the stand-in Auth0 tenant, with one user, Jane Doe. Its faults and counts
+// are those of GET /.well-known/jwks.json. Methods are safe for concurrent use.
 type Tenant struct {
 	Server
+	keys locked[tenantKeys]
+}
 
-	keysMu        sync.Mutex // guards what follows; never held while signing
+type tenantKeys struct {
 	current, next Key
-	former        []Key
+	former        []Key // oldest first
 	hexX5t        bool
 }
 
-func newTenant(ca *authority, current, next Key) *Tenant {
-	t := &Tenant{current: current, next: next}
+func newTenant(certificate tls.Certificate, current, next Key) *Tenant {
+	t := &Tenant{keys: locked[tenantKeys]{v: tenantKeys{current: current, next: next}}}
 	honest := http.HandlerFunc(t.serveJWKS)
 	mux := http.NewServeMux()
 	mux.Handle("GET /.well-known/jwks.json", t.endpoint(honest))
 	mux.Handle("GET "+elsewhere, honest)
-	mux.HandleFunc("GET /.well-known/openid-configuration", t.serveDiscovery)
-	t.set(tenantName, ca, mux)
+	t.init(tenantName, certificate, mux)
 	return t
 }
 
-// Domain is what ITM_TOKEN_SERVER_AUTH0_DOMAIN should be.
+// Domain is the value for ITM_TOKEN_SERVER_AUTH0_DOMAIN.
 func (t *Tenant) Domain() string { return t.host() }
 
-// Issuer is the tokens' iss: Auth0's ends with a slash.
+// Issuer is the iss of tokens. Like Auth0's, it ends with a slash.
 func (t *Tenant) Issuer() string { return "https://" + t.Domain() + "/" }
 
-// Claims are those of a good access token of Jane's for aud, a string or a list.
+// Claims returns the claims of a valid access token for aud, a string or a list.
 func (t *Tenant) Claims(aud any) Claims {
 	now := time.Now()
 	return Claims{
 		"iss":   t.Issuer(),
-		"sub":   subject,
+		"sub":   "auth0|65a1f0c2d3e4b5a697887766",
 		"aud":   aud,
 		"iat":   now.Unix(),
-		"exp":   now.Add(accessTokenLife).Unix(),
+		"exp":   now.Add(24 * time.Hour).Unix(), // Auth0's default
 		"azp":   appID,
 		"scope": "openid profile email",
 	}
 }
 
-// IDToken is what the iOS sample sends: aud is the app, life 10 h, and personal
-// data inside. Each change replaces claims; a nil value deletes one.
+// Organization returns the claims of a token that was requested with an Auth0
+// organization, for the change of IDToken and AccessToken. Auth0 writes org_name in
+// lower case, and leaves it out unless the tenant allows names.
+func Organization(id, name string) Claims { return Claims{"org_id": id, "org_name": name} }
+
+// IDToken returns what the iOS sample sends: aud is the app, and personal data is
+// among the claims. Each change replaces claims; a nil value deletes one.
 func (t *Tenant) IDToken(clientID string, change ...Claims) string {
-	now := time.Now()
-	return t.Sign(nil, merged(Claims{
-		"nickname":       "jane.doe",
-		"name":           "Jane Doe",
-		"picture":        "https://s.gravatar.com/avatar/jane.doe.png",
-		"updated_at":     now.UTC().Format(time.RFC3339),
-		"email":          "jane.doe@example.com",
-		"email_verified": true,
-		"iss":            t.Issuer(),
-		"aud":            clientID,
-		"sub":            subject,
-		"iat":            now.Unix(),
-		"exp":            now.Add(idTokenLife).Unix(),
-		"sid":            randomID(),
-		"nonce":          randomID(),
-	}, change...))
+	personal := Claims{
+		"name":  "Jane Doe",
+		"email": "jane.doe@example.com",                // must never appear in the log
+		"exp":   time.Now().Add(10 * time.Hour).Unix(), // Auth0's default
+		"nonce": rand.Text(),
+		"azp":   nil,
+		"scope": nil,
+	}
+	return t.Sign(nil, merged(t.Claims(clientID), append([]Claims{personal}, change...)...))
 }
 
-// AccessToken is what the Android sample sends: for the audience and, since openid
-// was asked for, for userinfo. Life 24 h.
+// AccessToken returns what the Android sample sends: a token for the audience and,
+// since the scope has openid, for userinfo. The change is as for IDToken.
 func (t *Tenant) AccessToken(audience string, change ...Claims) string {
-	return t.Sign(nil, merged(t.Claims(t.audiences(audience)), change...))
+	return t.Sign(nil, merged(t.Claims([]string{audience, t.Issuer() + "userinfo"}), change...))
 }
 
-// ATJWT is an access token of the RFC 9068 profile, as an API can be set to get.
-func (t *Tenant) ATJWT(audience string, change ...Claims) string {
-	extra := Claims{"azp": nil, "client_id": appID, "jti": randomID()}
-	claims := merged(t.Claims(t.audiences(audience)), append([]Claims{extra}, change...)...)
+// ATJWT returns an access token of the RFC 9068 profile, which an API can be set to get.
+func (t *Tenant) ATJWT(audience string) string {
+	claims := merged(t.Claims([]string{audience, t.Issuer() + "userinfo"}),
+		Claims{"azp": nil, "client_id": appID, "jti": rand.Text()})
 	return t.Sign(Claims{"typ": "at+jwt"}, claims)
 }
 
-func (t *Tenant) audiences(audience string) []string {
-	return []string{audience, t.Issuer() + "userinfo"}
-}
-
-// OpaqueToken is the access token that Auth0 gives to an app that named no
+// OpaqueToken returns the access token that Auth0 gives to an app that requested no
 // audience: an encrypted token (RFC 7516 §7.1) that only Auth0 can read.
 func (t *Tenant) OpaqueToken() string {
-	secret := make([]byte, 12+180+16) // IV, ciphertext, tag of A256GCM
-	rand.Read(secret)
 	header := `{"alg":"dir","enc":"A256GCM","iss":"` + t.Issuer() + `"}`
-	return base64url([]byte(header)) + ".." + // dir: no encrypted key between the dots
-		base64url(secret[:12]) + "." + base64url(secret[12:192]) + "." + base64url(secret[192:])
+	// dir: no encrypted key between the dots. Then the IV, the ciphertext, the tag.
+	return base64url([]byte(header)) + ".." + rand.Text() + "." + strings.Repeat(rand.Text(), 9) + "." + rand.Text()
 }
 
 // Sign is SignWith the current key.
@@ -116,81 +100,51 @@ func (t *Tenant) Sign(header, claims Claims) string {
 	return t.SignWith(t.Key(), header, claims)
 }
 
-// SignWith makes a token by key, which need not be the tenant's. The header's
+// SignWith makes a token with a key, which need not be the tenant's. The header's
 // defaults are RS256, JWT and the key's kid; the signature is RS256 whatever the
-// header says. A nil value deletes, in header and claims. What is no JSON or no key
-// gives "".
+// header says. A nil value deletes, in header and claims.
 func (t *Tenant) SignWith(key Key, header, claims Claims) string {
 	defaults := Claims{"alg": "RS256", "typ": "JWT", "kid": key.ID}
-	return jws(key.Private, merged(defaults, header), merged(claims))
+	return sign(key, merged(defaults, header), merged(Claims{}, claims))
 }
 
-// Key is the one that signs now.
-func (t *Tenant) Key() Key {
-	t.keysMu.Lock()
-	defer t.keysMu.Unlock()
-	return t.current
-}
+// Key is the key that signs now.
+func (t *Tenant) Key() Key { return t.keys.get().current }
 
-// NextKey is published already and signs after Rotate.
-func (t *Tenant) NextKey() Key {
-	t.keysMu.Lock()
-	defer t.keysMu.Unlock()
-	return t.next
-}
+// NextKey is published and will sign after Rotate.
+func (t *Tenant) NextKey() Key { return t.keys.get().next }
 
-// Rotate makes the next key the current one. The former stays published. It makes
-// a new RSA key, which takes some 100 ms of work.
+// Rotate makes the next key the current one. The former one stays published. It makes
+// a new RSA key, which takes some 100 ms.
 func (t *Tenant) Rotate() {
-	fresh, err := newKey(tenantName)
+	key, err := newKey()
 	if err != nil {
-		panic(err) // only without randomness, and then crypto/rand has ended the process already
+		panic(err) // not enough randomness, for which crypto/rand ends the process itself
 	}
-	t.keysMu.Lock()
-	defer t.keysMu.Unlock()
-	t.former = append(t.former, t.current)
-	t.current, t.next = t.next, fresh
+	t.keys.update(func(k *tenantKeys) {
+		k.former = append(k.former, k.current)
+		k.current, k.next = k.next, key
+	})
 }
 
-// Revoke withdraws every former key: tokens they signed are no longer good.
+// Revoke removes all former keys from the JWKS: their tokens are not valid any more.
 func (t *Tenant) Revoke() {
-	t.keysMu.Lock()
-	defer t.keysMu.Unlock()
-	t.former = nil
+	t.keys.update(func(k *tenantKeys) { k.former = nil })
 }
 
 // HexX5t publishes each x5t as older tenants do: base64url over the thumbprint's hex.
 func (t *Tenant) HexX5t(on bool) {
-	t.keysMu.Lock()
-	defer t.keysMu.Unlock()
-	t.hexX5t = on
+	t.keys.update(func(k *tenantKeys) { k.hexX5t = on })
 }
 
-// JWKS is the key set as published now: current, next, and former keys not revoked.
+// JWKS is the published key set: the current, the next, and former keys not revoked.
 func (t *Tenant) JWKS() []byte {
-	t.keysMu.Lock()
-	keys := slices.Concat([]Key{t.current, t.next}, t.former)
-	hexX5t := t.hexX5t
-	t.keysMu.Unlock()
-	return keySet(hexX5t, keys...)
+	k := t.keys.get()
+	return keySet(k.hexX5t, slices.Concat([]Key{k.current, k.next}, k.former)...)
 }
 
 func (t *Tenant) serveJWKS(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("Cache-Control", "public, max-age=15, stale-while-revalidate=15, stale-if-error=86400")
 	w.Write(t.JWKS())
-}
-
-func (t *Tenant) serveDiscovery(w http.ResponseWriter, _ *http.Request) {
-	issuer := t.Issuer()
-	writeJSON(w, http.StatusOK, Claims{
-		"issuer":                                issuer,
-		"authorization_endpoint":                issuer + "authorize",
-		"token_endpoint":                        issuer + "oauth/token",
-		"userinfo_endpoint":                     issuer + "userinfo",
-		"jwks_uri":                              issuer + ".well-known/jwks.json",
-		"response_types_supported":              []string{"code"},
-		"subject_types_supported":               []string{"public"},
-		"id_token_signing_alg_values_supported": []string{"RS256"},
-	})
 }

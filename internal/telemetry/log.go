@@ -1,5 +1,3 @@
-// Package logs makes the server's log: one line an event, from which no caller
-// can break out.
 package telemetry
 
 import (
@@ -11,10 +9,10 @@ import (
 	"strings"
 )
 
-// maxText bounds what of a caller's text reaches the log, in bytes.
+// maxText bounds a caller's text in the log, in bytes.
 const maxText = 128
 
-// NewLog makes a log of the format, "text" or "json", to w.
+// NewLog returns a logger that writes to w in the format "text" or "json".
 func NewLog(w io.Writer, format string, level slog.Leveler) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if format == "json" {
@@ -23,9 +21,9 @@ func NewLog(w io.Writer, format string, level slog.Leveler) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// Printable is a caller's text, cut short, without what could end the line or
-// steer a terminal. The handlers of slog escape some of that, not all: JSON
-// lets the control characters above ASCII through.
+// Printable returns at most 128 bytes of a caller's text in printable ASCII, so
+// that it cannot end the line or control a terminal. The handlers of slog don't
+// escape all of that: JSON keeps the control characters above ASCII.
 func Printable(text string) string {
 	text = text[:min(len(text), maxText)]
 	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
@@ -34,8 +32,8 @@ func Printable(text string) string {
 	return text
 }
 
-// Subject is a sub as the log may show it. Some connections of Auth0 make
-// it of the user's e-mail address: then it is shown as a hash.
+// Subject returns a token's sub as the log may show it: as a hash if it contains
+// the user's e-mail address, as with some connections of Auth0.
 func Subject(sub string) string {
 	if strings.Contains(sub, "@") {
 		sum := sha256.Sum256([]byte(sub))

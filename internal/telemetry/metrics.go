@@ -1,8 +1,3 @@
-// Package metrics counts, and writes the counts as Prometheus text (exposition
-// format 0.0.4).
-//
-// Every series is declared at start, so no caller can add one. Counting is an
-// atomic addition; all else is done by whoever scrapes.
 package telemetry
 
 import (
@@ -12,20 +7,30 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 )
 
-// A Registry holds the series of a program. Declare them before the first
-// scrape; series of one name are declared one after the other.
-type Registry struct{ families []*family }
-
-type family struct {
-	name, help, kind string
-	series           []func(*bytes.Buffer)
+// A Registry holds the metrics of a program and writes them as Prometheus text
+// (exposition format 0.0.4). Every series is declared at start, so no caller can
+// add one. Series of one name are declared one after the other.
+type Registry struct {
+	name   string // of the last metric that was declared
+	series []func(*bytes.Buffer)
 }
 
-// A Counter only grows.
+// declare adds a series, and a header before the first of its name.
+func (r *Registry) declare(name, help, kind string, write func(*bytes.Buffer)) {
+	if name != r.name {
+		r.name = name
+		header := fmt.Sprintf("# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
+		r.series = append(r.series, func(b *bytes.Buffer) { b.WriteString(header) })
+	}
+	r.series = append(r.series, write)
+}
+
+// A Counter counts up.
 type Counter struct{ n atomic.Uint64 }
 
 // Inc adds one.
@@ -33,29 +38,26 @@ func (c *Counter) Inc() { c.n.Add(1) }
 
 // Counter declares a counter. Labels are names and values in turn.
 func (r *Registry) Counter(name, help string, labels ...string) *Counter {
-	c, series := new(Counter), name+braced(labels)
-	r.add(name, help, "counter", func(b *bytes.Buffer) {
-		fmt.Fprintf(b, "%s %d\n", series, c.n.Load())
-	})
+	c, series := new(Counter), name+labelText(labels)
+	r.declare(name, help, "counter", func(b *bytes.Buffer) { fmt.Fprintf(b, "%s %d\n", series, c.n.Load()) })
 	return c
 }
 
-// Gauge declares a value that is looked up at each scrape, and left out of it
-// where there is none.
-func (r *Registry) Gauge(name, help string, value func() (float64, bool), labels ...string) {
-	series := name + braced(labels)
-	r.add(name, help, "gauge", func(b *bytes.Buffer) {
-		if v, ok := value(); ok {
+// Gauge declares a value that is read at each scrape, and left out if it is NaN.
+func (r *Registry) Gauge(name, help string, value func() float64, labels ...string) {
+	series := name + labelText(labels)
+	r.declare(name, help, "gauge", func(b *bytes.Buffer) {
+		if v := value(); !math.IsNaN(v) {
 			fmt.Fprintf(b, "%s %s\n", series, number(v))
 		}
 	})
 }
 
-// A Histogram counts durations by the bounds they stay within.
+// A Histogram counts durations in buckets.
 type Histogram struct {
-	bounds []float64 // seconds, growing
+	bounds []float64 // seconds, ascending
 	counts []atomic.Uint64
-	sum    atomic.Int64 // nanoseconds: what adds up in a float by one atomic
+	sum    atomic.Int64 // nanoseconds: an integer can be added to atomically
 }
 
 // Observe counts a duration.
@@ -68,58 +70,38 @@ func (h *Histogram) Observe(d time.Duration) {
 // Histogram declares a histogram with the given bounds, in seconds.
 func (r *Registry) Histogram(name, help string, bounds ...float64) *Histogram {
 	h := &Histogram{bounds: bounds, counts: make([]atomic.Uint64, len(bounds)+1)}
-	r.add(name, help, "histogram", func(b *bytes.Buffer) {
+	r.declare(name, help, "histogram", func(b *bytes.Buffer) {
 		var total uint64
 		for i, bound := range append(slices.Clone(bounds), math.Inf(1)) {
 			total += h.counts[i].Load()
 			fmt.Fprintf(b, "%s_bucket{le=%q} %d\n", name, number(bound), total)
 		}
-		fmt.Fprintf(b, "%s_sum %s\n", name, number(time.Duration(h.sum.Load()).Seconds()))
-		fmt.Fprintf(b, "%s_count %d\n", name, total)
+		fmt.Fprintf(b, "%s_sum %s\n%s_count %d\n", name, number(time.Duration(h.sum.Load()).Seconds()), name, total)
 	})
 	return h
 }
 
-func (r *Registry) add(name, help, kind string, write func(*bytes.Buffer)) {
-	if n := len(r.families); n == 0 || r.families[n-1].name != name {
-		r.families = append(r.families, &family{name: name, help: help, kind: kind})
-	}
-	last := r.families[len(r.families)-1]
-	last.series = append(last.series, write)
-}
-
-// ServeHTTP answers a scrape.
+// ServeHTTP responds to a scrape.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	var b bytes.Buffer
-	for _, f := range r.families {
-		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n", f.name, f.help, f.name, f.kind)
-		for _, write := range f.series {
-			write(&b)
-		}
+	for _, write := range r.series {
+		write(&b)
 	}
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	w.Write(b.Bytes())
 }
 
-// braced writes labels. Go's quoting and Prometheus's are alike for the
-// printable text that labels hold here.
-func braced(labels []string) string {
-	if len(labels) == 0 {
+// labelText writes labels. Go and Prometheus quote printable text alike.
+func labelText(labels []string) string {
+	var pairs []string
+	for pair := range slices.Chunk(labels, 2) {
+		pairs = append(pairs, pair[0]+"="+strconv.Quote(pair[1]))
+	}
+	if pairs == nil {
 		return ""
 	}
-	text := "{"
-	for i := 0; i < len(labels); i += 2 {
-		if i > 0 {
-			text += ","
-		}
-		text += labels[i] + "=" + strconv.Quote(labels[i+1])
-	}
-	return text + "}"
+	return "{" + strings.Join(pairs, ",") + "}"
 }
 
-func number(v float64) string {
-	if math.IsInf(v, 1) {
-		return "+Inf"
-	}
-	return strconv.FormatFloat(v, 'g', -1, 64)
-}
+// number writes v, infinity as +Inf.
+func number(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-func scrapeRegistry(r *Registry) string {
+func scrape(r *Registry) string {
 	w := httptest.NewRecorder()
 	r.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	return w.Body.String()
@@ -22,9 +22,9 @@ func TestExposition(t *testing.T) {
 	r.Counter("requests_total", "Requests, by status and reason.", "status", "401", "reason", "expired")
 	plain := r.Counter("grants_total", "Grants.")
 	took := r.Histogram("duration_seconds", "Time.", .1, .25, 10)
-	r.Gauge("expiry_timestamp_seconds", "When it ends.", func() (float64, bool) { return 1767225600.5, true })
-	r.Gauge("age_seconds", "Age.", func() (float64, bool) { return 7, false })
-	r.Gauge("build_info", "The build.", func() (float64, bool) { return 1, true }, "version", `v1.0 "x" \`, "commit", "")
+	r.Gauge("expiry_timestamp_seconds", "When it ends.", func() float64 { return 1767225600.5 })
+	r.Gauge("age_seconds", "Age.", math.NaN)
+	r.Gauge("build_info", "The build.", func() float64 { return 1 }, "version", `v1.0 "x" \`, "commit", "")
 	ok.Inc()
 	ok.Inc()
 	plain.Inc()
@@ -55,7 +55,7 @@ expiry_timestamp_seconds 1.7672256005e+09
 # TYPE build_info gauge
 build_info{version="v1.0 \"x\" \\",commit=""} 1
 `
-	if got := scrapeRegistry(&r); got != want {
+	if got := scrape(&r); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
@@ -81,8 +81,8 @@ func TestHistogramEdges(t *testing.T) {
 				if j == bucket {
 					want = 1
 				}
-				if line := fmt.Sprintf("h_bucket{le=%q} %d\n", number(b), want); !strings.Contains(scrapeRegistry(&r), line) {
-					t.Errorf("%v: want %q in\n%s", d, line, scrapeRegistry(&r))
+				if line := fmt.Sprintf("h_bucket{le=%q} %d\n", number(b), want); !strings.Contains(scrape(&r), line) {
+					t.Errorf("%v: want %q in\n%s", d, line, scrape(&r))
 				}
 			}
 		}
@@ -91,7 +91,7 @@ func TestHistogramEdges(t *testing.T) {
 	h := r.Histogram("h", "H.", 1)
 	h.Observe(0)
 	h.Observe(-time.Second) // a clock that was set back
-	if got := scrapeRegistry(&r); !strings.Contains(got, "h_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 2\nh_sum -1\nh_count 2\n") {
+	if got := scrape(&r); !strings.Contains(got, "h_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 2\nh_sum -1\nh_count 2\n") {
 		t.Errorf("got\n%s", got)
 	}
 }
@@ -114,7 +114,7 @@ func TestConcurrentUse(t *testing.T) {
 				c.Inc()
 				h.Observe(time.Duration(i) * time.Millisecond)
 			}
-			scrapeRegistry(&r)
+			scrape(&r)
 		})
 	}
 	users.Wait()
@@ -127,7 +127,7 @@ h_bucket{le="+Inf"} 8000
 h_sum 28
 h_count 8000
 `
-	if got := scrapeRegistry(&r); !strings.HasSuffix(got, want) {
+	if got := scrape(&r); !strings.HasSuffix(got, want) {
 		t.Errorf("got\n%s\nwant it to end in\n%s", got, want)
 	}
 }

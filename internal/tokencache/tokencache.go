@@ -1,8 +1,8 @@
-// Package verified remembers tokens that were found good, so that one sent again
-// costs a hash instead of a signature.
+// Package tokencache remembers user tokens that passed every check, so that one
+// sent again costs a hash instead of a signature.
 //
-// It holds only what may be believed: the owner makes a new one whenever the
-// keys change, and puts in only tokens that passed every check.
+// The owner makes a new cache whenever the keys change: what was verified with
+// another key set is verified again.
 package tokencache
 
 import (
@@ -12,46 +12,47 @@ import (
 	"time"
 )
 
-// size is the number of tokens remembered at most: a power of two under 10,000.
+// size is the number of slots, a power of two.
 const size = 1 << 13
 
-// Tokens remembers up to 8192 tokens, each with a value. Its zero value is
-// empty. It takes no lock: each slot is an atomic pointer, chosen by the token's
-// SHA-256, and a newcomer takes the place of who is there. Nobody can choose to
-// collide with somebody else, since only tokens of the tenant's signing enter.
-type Tokens[T any] struct {
-	slots [size]atomic.Pointer[entry[T]]
+// A Cache remembers up to 8192 tokens, each with the subject of its user. The
+// zero value is empty and ready to use, from any number of goroutines.
+//
+// A token's hash chooses its slot, and a later token replaces an earlier one
+// there. Only verified tokens enter, so a caller cannot evict others at will.
+type Cache struct {
+	slots [size]atomic.Pointer[entry]
 }
 
-type entry[T any] struct {
-	sum   [sha256.Size]byte // never the token itself
-	until time.Time
-	value T
+type entry struct {
+	key     Key // never the token itself
+	subject string
+	expiry  time.Time
 }
 
-// A Place is where a token is remembered, if it is.
-type Place[T any] struct {
-	slot *atomic.Pointer[entry[T]]
-	sum  [sha256.Size]byte
+// A Key is the SHA-256 of a token.
+type Key [sha256.Size]byte
+
+// KeyOf hashes a token.
+func KeyOf(token string) Key {
+	var buffer [1 << 10]byte // on the stack: most tokens fit
+	return sha256.Sum256(append(buffer[:0], token...))
 }
 
-// Place finds a token's place. The token is hashed here, and only here.
-func (t *Tokens[T]) Place(token string) Place[T] {
-	var buffer [1 << 10]byte // most tokens fit, and are then not copied to the heap
-	sum := sha256.Sum256(append(buffer[:0], token...))
-	return Place[T]{&t.slots[binary.LittleEndian.Uint16(sum[:])%size], sum}
-}
-
-// Get returns the value put in for the token, until its time is over.
-func (p Place[T]) Get() (value T, ok bool) {
-	e := p.slot.Load()
-	if e == nil || e.sum != p.sum || !time.Now().Before(e.until) {
-		return value, false
+// Get returns the subject of a remembered token that has not expired.
+func (c *Cache) Get(key Key) (subject string, ok bool) {
+	e := c.slot(key).Load()
+	if e == nil || e.key != key || !time.Now().Before(e.expiry) {
+		return "", false
 	}
-	return e.value, true
+	return e.subject, true
 }
 
-// Put remembers the token's value until the given time.
-func (p Place[T]) Put(value T, until time.Time) {
-	p.slot.Store(&entry[T]{p.sum, until, value})
+// Put remembers a token until its expiry.
+func (c *Cache) Put(key Key, subject string, expiry time.Time) {
+	c.slot(key).Store(&entry{key, subject, expiry})
+}
+
+func (c *Cache) slot(key Key) *atomic.Pointer[entry] {
+	return &c.slots[binary.LittleEndian.Uint16(key[:])%size]
 }

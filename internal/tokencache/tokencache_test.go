@@ -1,8 +1,6 @@
 package tokencache
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"strings"
 	"sync"
@@ -11,118 +9,72 @@ import (
 	"time"
 )
 
-func wantGet(t *testing.T, tokens *Tokens[string], token, want string, wantOK bool) {
+func wantGet(t *testing.T, c *Cache, token, want string) {
 	t.Helper()
-	if got, ok := tokens.Place(token).Get(); got != want || ok != wantOK {
-		t.Errorf("%.20s: got %q, %v, want %q, %v", token, got, ok, want, wantOK)
+	if got, ok := c.Get(KeyOf(token)); got != want || ok != (want != "") {
+		t.Errorf("Get(%.20s) = %q, %v, want %q", token, got, ok, want)
 	}
 }
 
-func TestHitAndMiss(t *testing.T) {
-	var tokens Tokens[string]
-	later := time.Now().Add(time.Hour)
+func TestGet(t *testing.T) {
+	var c, other Cache
 	long := strings.Repeat("x", 16<<10)
-	wantGet(t, &tokens, "", "", false)
-	wantGet(t, &tokens, "jane's", "", false)
+	wantGet(t, &c, "jane's", "")
 	for _, token := range []string{"jane's", long + "1", long + "2", ""} {
-		tokens.Place(token).Put("of "+token, later)
+		c.Put(KeyOf(token), "of "+token, time.Now().Add(time.Hour))
 	}
-	wantGet(t, &tokens, "jane's", "of jane's", true)
-	wantGet(t, &tokens, long+"1", "of "+long+"1", true)
-	wantGet(t, &tokens, long+"2", "of "+long+"2", true)
-	wantGet(t, &tokens, "", "of ", true)
-	wantGet(t, &tokens, "jane's.", "", false)
-	wantGet(t, &tokens, "Jane's", "", false)
-	var other Tokens[string]
-	wantGet(t, &other, "jane's", "", false)
+	for _, token := range []string{"jane's", long + "1", long + "2", ""} {
+		wantGet(t, &c, token, "of "+token)
+	}
+	wantGet(t, &c, "jane's.", "")
+	wantGet(t, &c, "Jane's", "")
+	wantGet(t, &other, "jane's", "")
 }
 
-func TestAPlaceSeesWhatIsPutLater(t *testing.T) {
-	var tokens Tokens[string]
-	place := tokens.Place("jane's")
-	tokens.Place("jane's").Put("first", time.Now().Add(time.Hour))
-	if got, ok := place.Get(); got != "first" || !ok {
-		t.Errorf("got %q, %v, want first", got, ok)
-	}
-	place.Put("second", time.Now().Add(time.Hour))
-	wantGet(t, &tokens, "jane's", "second", true)
-}
-
-func TestEndsWhenItsTimeIsOver(t *testing.T) {
+func TestExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var tokens Tokens[string]
-		tokens.Place("jane's").Put("jane", time.Now().Add(time.Hour))
+		var c Cache
+		c.Put(KeyOf("jane's"), "jane", time.Now().Add(time.Hour))
 		time.Sleep(time.Hour - 1)
-		wantGet(t, &tokens, "jane's", "jane", true)
+		wantGet(t, &c, "jane's", "jane")
 		time.Sleep(time.Nanosecond)
-		wantGet(t, &tokens, "jane's", "", false)
-		tokens.Place("dead").Put("joe", time.Now())
-		wantGet(t, &tokens, "dead", "", false)
-		tokens.Place("never").Put("joe", time.Time{})
-		wantGet(t, &tokens, "never", "", false)
+		wantGet(t, &c, "jane's", "")
+		c.Put(KeyOf("expired"), "joe", time.Now())
+		wantGet(t, &c, "expired", "")
 	})
 }
 
-// rival is another token that has its slot where this one has.
-func rival(token string) string {
-	slot := func(token string) uint16 {
-		sum := sha256.Sum256([]byte(token))
-		return binary.LittleEndian.Uint16(sum[:]) % size
-	}
+// sameSlot returns another token that has the slot of this one.
+func sameSlot(c *Cache, token string) string {
 	for i := 0; ; i++ {
-		if other := fmt.Sprint(token, i); slot(other) == slot(token) {
+		if other := fmt.Sprint(token, i); c.slot(KeyOf(other)) == c.slot(KeyOf(token)) {
 			return other
 		}
 	}
 }
 
-func TestNewcomerTakesThePlace(t *testing.T) {
-	var tokens Tokens[string]
-	other, later := rival("jane's"), time.Now().Add(time.Hour)
-	tokens.Place("jane's").Put("jane", later)
-	wantGet(t, &tokens, other, "", false) // a slot is no proof
-	tokens.Place(other).Put("joe", later)
-	wantGet(t, &tokens, other, "joe", true)
-	wantGet(t, &tokens, "jane's", "", false)
-	tokens.Place("jane's").Put("jane", later)
-	wantGet(t, &tokens, "jane's", "jane", true)
-}
-
-func TestRemembersAtMost8192(t *testing.T) {
-	const put = 50_000
-	var tokens Tokens[int]
-	later := time.Now().Add(time.Hour)
-	for i := range put {
-		tokens.Place(fmt.Sprint(i)).Put(i, later)
-	}
-	hits := 0
-	for i := range put {
-		if got, ok := tokens.Place(fmt.Sprint(i)).Get(); ok {
-			hits++
-			if got != i {
-				t.Fatalf("%d: got the value of %d", i, got)
-			}
-		}
-	}
-	// Each slot was hit 6 times on average, so some 18 stay empty (8192/e^6.1).
-	if hits > 8192 || hits < 8100 {
-		t.Errorf("remembers %d of %d, want 8192", hits, put)
-	}
+func TestALaterTokenReplacesAnEarlierOneInItsSlot(t *testing.T) {
+	var c Cache
+	other, expiry := sameSlot(&c, "jane's"), time.Now().Add(time.Hour)
+	c.Put(KeyOf("jane's"), "jane", expiry)
+	wantGet(t, &c, other, "") // the same slot is not enough: the whole hash must be equal
+	c.Put(KeyOf(other), "joe", expiry)
+	wantGet(t, &c, other, "joe")
+	wantGet(t, &c, "jane's", "")
 }
 
 func TestConcurrentUse(t *testing.T) {
-	var tokens Tokens[string]
-	all := []string{"jane's", rival("jane's"), "joe's"}
-	later := time.Now().Add(time.Hour)
+	var c Cache
+	tokens := []string{"jane's", sameSlot(&c, "jane's"), "joe's"}
+	expiry := time.Now().Add(time.Hour)
 	var users sync.WaitGroup
 	for range 4 {
 		users.Go(func() {
 			for i := range 3000 {
-				token := all[i%len(all)]
-				tokens.Place(token).Put("of "+token, later)
-				for _, token := range all {
-					if got, ok := tokens.Place(token).Get(); ok && got != "of "+token {
-						t.Errorf("%s: got %q", token, got)
+				c.Put(KeyOf(tokens[i%3]), "of "+tokens[i%3], expiry)
+				for _, token := range tokens {
+					if got, ok := c.Get(KeyOf(token)); ok && got != "of "+token {
+						t.Errorf("Get(%s) = %q", token, got)
 					}
 				}
 			}
@@ -131,12 +83,11 @@ func TestConcurrentUse(t *testing.T) {
 	users.Wait()
 }
 
-func TestAHitCostsNoMemory(t *testing.T) {
-	var tokens Tokens[string]
-	token := strings.Repeat("x", 1000) // as long as Auth0 makes them
-	tokens.Place(token).Put("jane", time.Now().Add(time.Hour))
-	hit := true
-	if n := testing.AllocsPerRun(100, func() { _, ok := tokens.Place(token).Get(); hit = hit && ok }); n != 0 || !hit {
-		t.Errorf("%v allocations (a hit: %v), want none", n, hit)
+func TestAHitDoesNotAllocate(t *testing.T) {
+	var c Cache
+	token := strings.Repeat("x", 1000) // a usual length
+	c.Put(KeyOf(token), "jane", time.Now().Add(time.Hour))
+	if n := testing.AllocsPerRun(100, func() { c.Get(KeyOf(token)) }); n != 0 {
+		t.Errorf("%v allocations, want none", n)
 	}
 }

@@ -1,5 +1,5 @@
-// Package upstream asks the servers that this one depends on, and trusts them
-// with nothing: not to answer, not to be brief, not to be who they were.
+// Package upstream sends requests to Auth0 and IMS. It bounds what an answer may
+// cost, and its errors contain nothing that the other side chose.
 package upstream
 
 import (
@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -16,46 +15,22 @@ import (
 )
 
 const (
-	// Timeout bounds a request, from the name's look-up to the answer's end.
+	// Timeout bounds a request, from the name's resolution to the answer's end.
 	Timeout = 10 * time.Second
 
-	// connectTimeout bounds the part of it in which nothing has been heard yet, so
-	// that a route that has gone dark is tried again soon. TLS comes after it: a
-	// busy server may take its time for that.
+	// connectTimeout bounds the TCP handshake, so that a route that has stopped
+	// working is tried again soon. TLS comes after it: a busy server may take its
+	// time for that.
 	connectTimeout = 3 * time.Second
 
 	// maxBody bounds an answer, in bytes: a hundred times what one needs.
 	maxBody = 1 << 20
 )
 
-// A Kind says what went wrong, coarsely: enough to choose a status by.
-type Kind string
-
-const (
-	Unreachable Kind = "unreachable" // there was no answer
-	Slow        Kind = "slow"        // there was none in time
-	Refused     Kind = "refused"     // the answer was no
-	Nonsense    Kind = "nonsense"    // the answer was not what the protocol has
-)
-
-// An Error is a request that failed. Its text is all ours: nothing in it comes
-// from the other side, so it may be logged.
-type Error struct {
-	Kind Kind
-	Text string
-}
-
-func (e *Error) Error() string { return e.Text }
-
-// Errorf makes an [Error]; its arguments must not come from the other side.
-func Errorf(kind Kind, format string, args ...any) error {
-	return &Error{kind, fmt.Sprintf(format, args...)}
-}
-
-// Transport makes connections over TLS 1.2 or newer, by way of the proxy that
+// Transport makes connections over TLS 1.2 or newer, through the proxy that
 // HTTPS_PROXY names, trusting the given roots (nil: the system's). Each request
-// gets a connection of its own: requests are minutes apart, and what an outage
-// has left half-dead in a pool would fail the first one after it.
+// gets a connection of its own: requests are minutes apart, and a connection that
+// died in a pool during an outage would fail the first request after it.
 func Transport(roots *x509.CertPool) http.RoundTripper {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
@@ -67,34 +42,49 @@ func Transport(roots *x509.CertPool) http.RoundTripper {
 	}
 }
 
-// Do sends the request and reads its whole answer, of at most 1 MiB and within
-// 10 s. It follows no redirect: where keys and tokens come from is a setting,
-// not the other side's choice. Its errors are of type [*Error], or the context's.
-func Do(transport http.RoundTripper, req *http.Request) (status int, body []byte, err error) {
-	ctx, cancel := context.WithTimeout(req.Context(), Timeout)
-	defer cancel()
-	resp, err := transport.RoundTrip(req.WithContext(ctx))
-	if err != nil {
-		return 0, nil, explain(req.Context(), req.URL.Host, err)
-	}
-	defer resp.Body.Close()
-	body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return 0, nil, Errorf(Nonsense, "%s: want a whole answer, got one that was cut short", req.URL.Host)
-	case err != nil:
-		return 0, nil, explain(req.Context(), req.URL.Host, err)
-	case len(body) > maxBody:
-		return 0, nil, Errorf(Nonsense, "%s: want an answer of at most 1 MiB, got a longer one", req.URL.Host)
-	case resp.StatusCode/100 == 3:
-		return 0, nil, Errorf(Nonsense, "%s: want an answer, got a redirect (status %d), which is not followed", req.URL.Host, resp.StatusCode)
-	}
-	return resp.StatusCode, body, nil
+// An Answer is a whole answer that is not a redirect.
+type Answer struct {
+	Host       string // that was asked
+	Status     int
+	Body       []byte
+	RetryAfter time.Duration // the pause that an answer other than 200 asks for, 0 for none
 }
 
-// explain puts a failed request into words of our own: errors of the network
+// Do sends the request and reads its whole answer, of at most 1 MiB and within
+// 10 s. It follows no redirect: where keys and tokens come from is a setting,
+// not the other side's choice. Its errors are of type [*Error], or
+// [context.Canceled].
+func Do(transport http.RoundTripper, req *http.Request) (Answer, error) {
+	ctx, cancel := context.WithTimeout(req.Context(), Timeout)
+	defer cancel()
+	answer := Answer{Host: req.URL.Host}
+	resp, err := transport.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		return Answer{}, answer.explain(req.Context(), err)
+	}
+	defer resp.Body.Close()
+	answer.Status = resp.StatusCode
+	if answer.Status != http.StatusOK {
+		answer.RetryAfter = retryAfter(resp.Header.Get("Retry-After"), time.Now())
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return Answer{}, answer.fail(Nonsense, "the answer was cut short")
+	case err != nil:
+		return Answer{}, answer.explain(req.Context(), err)
+	case len(body) > maxBody:
+		return Answer{}, answer.fail(Nonsense, "the answer is longer than 1 MiB")
+	case answer.Status/100 == 3:
+		return Answer{}, answer.fail(Nonsense, "status %d: redirects are not followed", answer.Status)
+	}
+	answer.Body = body
+	return answer, nil
+}
+
+// explain describes a failed request in words of our own: errors of the network
 // and of TLS quote names that the other side chose.
-func explain(ctx context.Context, host string, err error) error {
+func (a Answer) explain(ctx context.Context, err error) error {
 	var (
 		op        *net.OpError
 		dns       *net.DNSError
@@ -109,23 +99,27 @@ func explain(ctx context.Context, host string, err error) error {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
 	case errors.As(err, &op) && op.Op == "proxyconnect":
-		return Errorf(Unreachable, "%s: want a way to it by the proxy, got none: check HTTPS_PROXY, and the proxy", host)
+		return &Error{Kind: Unreachable, Text: "cannot reach " + a.Host + " through the proxy (HTTPS_PROXY)"}
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return &Error{Kind: Unreachable, Text: a.Host + ": no such host: check the spelling, and DNS", dns: dns}
 	case errors.As(err, &dns):
-		return Errorf(Unreachable, "%s: want a host, got no address for its name: check the spelling, and DNS", host)
+		return &Error{Kind: Unreachable, Text: a.Host + ": the name cannot be resolved: check the network, and DNS", dns: dns}
 	case errors.As(err, &roots):
-		return Errorf(Unreachable, "%s: want this machine's list of certificate authorities, got none: install ca-certificates, or set SSL_CERT_FILE", host)
+		return a.fail(Unreachable, "this machine has no list of certificate authorities: install ca-certificates, or set SSL_CERT_FILE")
 	case errors.As(err, &authority):
-		return Errorf(Unreachable, "%s: want a certificate signed by a known authority, got one signed by another: if that is meant, set SSL_CERT_FILE", host)
+		return a.fail(Unreachable, "certificate signed by an unknown authority: if that is intended, set SSL_CERT_FILE")
 	case errors.As(err, &name):
-		return Errorf(Unreachable, "%s: want a certificate for this name, got one for another: check the spelling, and what answers there", host)
+		return a.fail(Unreachable, "certificate is for another name: check the spelling of the host")
 	case errors.As(err, &invalid):
-		return Errorf(Unreachable, "%s: want a valid certificate, got one that is expired or not for this use: check this machine's clock too", host)
+		return a.fail(Unreachable, "certificate is expired, or not valid for this use: check this machine's clock too")
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return Errorf(Slow, "%s: want an answer within %v, got none in time: check the network, and the proxy", host, Timeout)
+		return a.fail(Slow, "no answer within %v: check the network, and the proxy", Timeout)
 	case errors.As(err, &noTLS):
-		return Errorf(Unreachable, "%s: want TLS, got another protocol: check the host and the port", host)
+		return a.fail(Unreachable, "not a TLS server: check the host and the port")
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return Errorf(Unreachable, "%s: want an answer, got connection refused: check the host and the port", host)
+		return a.fail(Unreachable, "connection refused: check the host and the port")
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
+		return a.fail(Unreachable, "network is unreachable: check the network, and the proxy")
 	}
-	return Errorf(Unreachable, "%s: want an answer, got a broken connection: check the network, and the proxy", host)
+	return a.fail(Unreachable, "connection broken: check the network, and the proxy")
 }

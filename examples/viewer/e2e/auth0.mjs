@@ -1,9 +1,9 @@
-// The sign-in through Auth0's own library, with the tenant's pages played by the test. The access token that it hands
-// out is one that the token server's stand-in tenant signed.
+// The sign-in through Auth0's own library. The test stands in for the tenant's pages; the access token is one that the
+// token server's stand-in tenant has signed.
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { apiStandIn, recordedContext } from "./browser.mjs";
-import { buildPage, serveFolder, until } from "./world.mjs";
+import { buildPage, serveFolder, until } from "./servers.mjs";
 
 const TENANT = "https://tenant.auth0.test";
 const SETTINGS = {
@@ -12,7 +12,7 @@ const SETTINGS = {
   VITE_AUTH0_AUDIENCE: "https://tokens.test",
 };
 
-/** Signs in, in a context of its own, and expects to come back to the iModel that was in the address. */
+/** Signs in, in a new context, and checks that the page returns to the iModel that was in the address. */
 export async function signInAtAuth0({ browser, folder, tokenUrl, model }) {
   await buildPage(join(folder, "auth0"), { VITE_TOKEN_URL: tokenUrl, ...SETTINGS });
   const site = await serveFolder(join(folder, "auth0"));
@@ -29,14 +29,14 @@ export async function signInAtAuth0({ browser, folder, tokenUrl, model }) {
     await page.goto(site.url + model);
     await page.getByText("You are signed out").waitFor({ timeout: 60_000 });
     await page.getByRole("button", { name: "Sign in" }).click();
-    await until("requests to /imodels/", () => api.asked.filter(({ url }) => url.includes("/imodels/")).length >= 2, 60);
+    await until("requests to /imodels/", () => api.requests.filter(({ url }) => url.includes("/imodels/")).length >= 2, 60);
     assert.ok(page.url().endsWith(model), `back at ${page.url()}`);
-    assert.ok(api.asked.every(({ authorization }) => authorization === `Bearer ${record.issued.at(-1)}`));
-    assert.equal(tenant.asked.get("audience"), SETTINGS.VITE_AUTH0_AUDIENCE);
-    assert.equal(tenant.asked.get("code_challenge_method"), "S256");
+    assert.ok(api.requests.every(({ authorization }) => authorization === `Bearer ${record.issued.at(-1)}`));
+    assert.equal(tenant.query.get("audience"), SETTINGS.VITE_AUTH0_AUDIENCE);
+    assert.equal(tenant.query.get("code_challenge_method"), "S256");
     for (const { url, headers, body } of record.requests) {
-      const sent = [url, JSON.stringify(headers), body].join("\n");
-      assert.equal(sent.includes(tenant.userToken), url === tokenUrl, `the user's token and ${url}`);
+      const content = [url, JSON.stringify(headers), body].join("\n");
+      assert.equal(content.includes(tenant.userToken), url === tokenUrl, `the user's token and ${url}`);
     }
   } finally {
     await context.close();
@@ -54,7 +54,7 @@ class Tenant {
     const query = url.searchParams;
     if (url.pathname === "/authorize" && query.get("prompt") === "none") return route.fulfill(loginRequired(query));
     if (url.pathname === "/authorize") {
-      this.asked = query;
+      this.query = query;
       const answer = new URLSearchParams({ code: "c0de", state: query.get("state") });
       return route.fulfill({ status: 302, headers: { Location: `${query.get("redirect_uri")}?${answer}` } });
     }
@@ -67,14 +67,14 @@ class Tenant {
 
   idToken() {
     const now = Math.floor(Date.now() / 1000);
-    const who = { iss: `${TENANT}/`, aud: SETTINGS.VITE_AUTH0_CLIENT_ID, sub: "auth0|user" };
-    const claims = { ...who, nonce: this.asked.get("nonce"), iat: now, exp: now + 3600 };
+    const identity = { iss: `${TENANT}/`, aud: SETTINGS.VITE_AUTH0_CLIENT_ID, sub: "auth0|user" };
+    const claims = { ...identity, nonce: this.query.get("nonce"), iat: now, exp: now + 3600 };
     const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
     return `${part({ alg: "RS256", typ: "JWT" })}.${part(claims)}.c2lnbmF0dXJl`;
   }
 }
 
-/** What Auth0 answers in the hidden frame when nobody is signed in. */
+/** Auth0's answer in the hidden frame when no user is signed in. */
 function loginRequired(query) {
   const response = { error: "login_required", error_description: "Login required", state: query.get("state") };
   const message = JSON.stringify({ type: "authorization_response", response });

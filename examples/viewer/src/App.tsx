@@ -27,9 +27,10 @@ const blank = {
   },
 };
 
-// Made once: the Viewer starts anew when it is given other ones.
+// Created once: the Viewer starts again when these change.
 const common = {
   enablePerformanceMonitors: false,
+  i18nUrlTemplate: "locales/en/{{ns}}.json", // the only language that the packages have
   onIModelAppInit: () => void IModelApp.viewManager.addDecorator(new Scene()),
   uiProviders: [
     new ViewerNavigationToolsProvider(),
@@ -40,15 +41,15 @@ const common = {
 
 interface Props {
   authClient: TokenServerAuthClient;
-  signIn?: () => Promise<void>;
+  signIn?: (() => Promise<void>) | undefined;
 }
 
 export function App({ authClient, signIn }: Props) {
-  const { started, trouble } = useToken(authClient);
+  const { started, error } = useToken(authClient);
   const { iTwinId, iModelId } = useChosenModel();
   return (
     <>
-      {trouble && <Notice why={trouble} retry={() => authClient.retry()} signIn={signIn} />}
+      {error && <Notice error={error} retry={() => authClient.retry()} signIn={signIn} />}
       {started && (
         <Viewer
           key={iModelId}
@@ -61,20 +62,20 @@ export function App({ authClient, signIn }: Props) {
   );
 }
 
-/** Once started the Viewer stays, whatever becomes of the token: only the notice comes and goes. */
+/** Once started the Viewer stays, with or without a token; only the notice changes. */
 function useToken(authClient: TokenServerAuthClient) {
   const [started, setStarted] = useState(false);
-  const [trouble, setTrouble] = useState<TokenError>();
+  const [error, setError] = useState<TokenError>();
   useEffect(() => {
-    const arrived = () => {
+    const received = () => {
       setStarted(true);
-      setTrouble(undefined);
+      setError(undefined);
     };
-    const unlisten = [authClient.onAccessTokenChanged.addListener(arrived), authClient.onTokenMissing.addListener(setTrouble)];
-    authClient.getAccessToken().then(arrived, setTrouble);
-    return () => unlisten.forEach((stop) => stop());
+    const removers = [authClient.onAccessTokenChanged.addListener(received), authClient.onTokenMissing.addListener(setError)];
+    authClient.getAccessToken().then(received, setError);
+    return () => removers.forEach((remove) => remove());
   }, [authClient]);
-  return { started, trouble };
+  return { started, error };
 }
 
 function useChosenModel() {

@@ -1,119 +1,163 @@
-// The iTwin Viewer's authClient, fed by the token server. Copy this file into your own viewer: it needs nothing else.
+// The iTwin Viewer's authClient for the token server. Copy this file into your own viewer: it needs nothing else.
 import { type AccessToken, BeEvent } from "@itwin/core-bentley";
 import type { ViewerAuthorizationClient } from "@itwin/web-viewer-react";
 
-/** Why there is no token. "unreachable" and "unavailable" pass by themselves; the other two need the user. */
-export type Trouble = "signed-out" | "refused" | "unreachable" | "unavailable";
+/** Why there is no token. "unreachable" and "unavailable" are retried; the other two need the user. */
+export type TokenErrorCode = "signed-out" | "refused" | "unreachable" | "unavailable";
 
 export class TokenError extends Error {
-  /** @param retryAfter seconds that the server asked to wait */
-  constructor(readonly trouble: Trouble, message: string, readonly retryAfter = 0) { super(message); }
+  readonly code: TokenErrorCode;
+  readonly retryAfter: number; // seconds that the server asked to wait, or 0
+
+  constructor(code: TokenErrorCode, message: string, retryAfter = 0) {
+    super(message);
+    this.code = code;
+    this.retryAfter = retryAfter;
+  }
 }
 
 export interface TokenServerAuthClientOptions {
-  tokenUrl?: string; // default: http://localhost:3001/getToken
-  /** The user's Auth0 token, got without asking the user. fresh: the last one was refused, so not from a cache. */
-  getUserToken: (fresh: boolean) => Promise<string>;
+  tokenUrl?: string | undefined; // default: http://localhost:3001/getToken
+  /**
+   * Returns the user's Auth0 token, without a dialog. fresh: the last one was refused, so not from a cache.
+   * A failure is retried, unless its `error` is in NEEDS_USER or it is a TokenError with the code "signed-out".
+   */
+  getUserToken: (fresh: boolean) => Promise<string | undefined>;
+  /** For a page on https and a token server on http in the local network: see the README. */
+  targetAddressSpace?: "local" | "loopback" | undefined;
 }
 
-const RENEW_AT = 0.75; // of the life left: the last quarter is there to sit out an outage
-const ANSWER_WITHIN = 20_000; // ms; the server itself waits up to 10 s for IMS
-const FIRST_RETRY = 1_000, LAST_RETRY = 8_000, LONGEST_RETRY_AFTER = 300_000, LONGEST_WAIT = 86_400_000; // ms
+/** What auth0-spa-js (and OpenID Connect) says in `error` when only the user can help. */
+const NEEDS_USER = [
+  "login_required", "consent_required", "interaction_required", "account_selection_required", "mfa_required",
+  "missing_refresh_token", "invalid_grant", "access_denied", "unauthorized",
+];
+const RENEW_AT = 0.75; // of the token's life: the last quarter is for outages
+const TIMEOUT = 20_000; // ms; the server itself waits up to 10 s for IMS
+const MIN_BACKOFF = 1_000, MAX_BACKOFF = 8_000, MAX_RETRY_AFTER = 300_000, MAX_LIFE = 86_400_000; // ms
 
 /** Keep one instance for the page's life: the Viewer ignores a changed authClient. */
 export class TokenServerAuthClient implements ViewerAuthorizationClient {
   /** Raised with each new token, and never with "": that would close the model on the user's screen. */
   readonly onAccessTokenChanged = new BeEvent<(token: AccessToken) => void>();
-  /** Raised when a fetch fails and no live token is left. The next onAccessTokenChanged ends it. */
-  readonly onTokenMissing = new BeEvent<(why: TokenError) => void>();
+  /** Raised when the token expires without a new one, and at each failure after that. onAccessTokenChanged ends it. */
+  readonly onTokenMissing = new BeEvent<(error: TokenError) => void>();
 
+  private readonly options: TokenServerAuthClientOptions;
   private token: AccessToken = "";
   private expiresAt = 0;
-  private nextFetchAt = 0; // the renewal when all is well, the retry when it isn't
+  private nextFetchAt = 0; // the renewal, or the retry after a failure
   private failures = 0;
-  private error?: TokenError;
-  private fetching?: Promise<AccessToken>;
-  private timer?: ReturnType<typeof setTimeout>;
+  private error: TokenError | undefined;
+  private fetching: Promise<AccessToken> | undefined;
+  private fetchTimer: ReturnType<typeof setTimeout> | undefined;
+  private expiryTimer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(private readonly options: TokenServerAuthClientOptions) {}
+  constructor(options: TokenServerAuthClientOptions) {
+    this.options = options;
+  }
 
-  /** The live token, "Bearer " included; waits for one if none lives. Throws TokenError. */
+  /** Returns the token, "Bearer " included; fetches one if there is none or it has expired. Throws TokenError. */
   async getAccessToken(): Promise<AccessToken> {
     const due = Date.now() >= this.nextFetchAt;
     if (Date.now() < this.expiresAt) {
-      if (due) this.fetchInBackground(); // a sleeping tab's timer is late
+      if (due) this.fetchInBackground(); // timers are late in a sleeping tab
       return this.token;
     }
     if (this.error && !due && !this.fetching) throw this.error;
     return this.retry();
   }
 
-  /** Asks the server now, though it may have asked to wait: for a button. One request serves all who ask meanwhile. */
+  /** Fetches now, even if the server asked to wait: for a button. Concurrent callers share one request. */
   retry(): Promise<AccessToken> {
     this.fetching ??= this.fetchToken().finally(() => (this.fetching = undefined));
     return this.fetching;
   }
 
-  private fetchInBackground = () => void this.retry().catch(() => {}); // failed() has seen to the error
+  private fetchInBackground = () => void this.retry().catch(() => {}); // failed() has handled the error
 
   private fetchToken(): Promise<AccessToken> {
-    const askedAt = Date.now(); // no token's life can have begun to count later than this
-    const answer = within(ANSWER_WITHIN, (signal) => this.ask(signal)).catch(rethrowAs("unavailable"));
-    return answer.then((body) => this.got(`Bearer ${body.access_token}`, askedAt, body.expires_in * 1000), this.failed);
+    const start = Date.now(); // the server counted expires_in later than this
+    // The token's own expiry is in whole seconds, so it can be up to 1 s earlier than expires_in says.
+    return this.request().then((body) => this.received(`Bearer ${body.access_token}`, start, body.expires_in - 1), this.failed);
   }
 
-  private got(token: AccessToken, askedAt: number, life: number): AccessToken {
-    const news = token !== this.token || this.error;
-    Object.assign(this, { token, expiresAt: askedAt + life, failures: 0, error: undefined });
-    this.schedule(askedAt + life * RENEW_AT - Date.now(), true);
-    if (news) this.onAccessTokenChanged.raiseEvent(token);
+  private received(token: AccessToken, start: number, seconds: number): AccessToken {
+    const life = Math.min(seconds * 1000, MAX_LIFE); // setTimeout fires at once beyond 24 days
+    const changed = token !== this.token || this.error;
+    Object.assign(this, { token, expiresAt: start + life, failures: 0, error: undefined });
+    this.schedule(start + life * RENEW_AT - Date.now(), true);
+    clearTimeout(this.expiryTimer);
+    this.expiryTimer = setTimeout(() => this.error && this.onTokenMissing.raiseEvent(this.error), start + life - Date.now());
+    if (changed) this.onAccessTokenChanged.raiseEvent(token);
     return token;
   }
 
   private failed = (error: TokenError): never => {
-    const backoff = Math.min(FIRST_RETRY * 2 ** this.failures++, LAST_RETRY);
-    const asked = Math.min(error.retryAfter * 1000, LONGEST_RETRY_AFTER);
+    const backoff = Math.min(MIN_BACKOFF * 2 ** this.failures++, MAX_BACKOFF);
+    const pause = Math.min(error.retryAfter * 1000, MAX_RETRY_AFTER);
     this.error = error;
-    this.schedule(Math.max(backoff, asked), error.trouble === "unreachable" || error.trouble === "unavailable");
+    this.schedule(Math.max(backoff, pause), error.code === "unreachable" || error.code === "unavailable");
     if (Date.now() >= this.expiresAt) this.onTokenMissing.raiseEvent(error);
     throw error;
   };
 
-  private schedule(ms: number, unasked: boolean) {
-    const wait = Math.min(Math.max(ms, FIRST_RETRY), LONGEST_WAIT); // past 24 days setTimeout fires at once
+  /** Sets when the next fetch is due, for getAccessToken, and starts it by itself if automatic. */
+  private schedule(ms: number, automatic: boolean) {
+    const wait = Math.max(ms, MIN_BACKOFF);
     this.nextFetchAt = Date.now() + wait;
-    clearTimeout(this.timer);
-    if (unasked) this.timer = setTimeout(this.fetchInBackground, wait);
+    clearTimeout(this.fetchTimer);
+    if (automatic) this.fetchTimer = setTimeout(this.fetchInBackground, wait);
   }
 
-  private async ask(signal: AbortSignal): Promise<{ access_token: string; expires_in: number }> {
-    let response = await this.send(false, signal);
-    if (response.status === 401) response = await this.send(true, signal);
-    const body = await response.json().catch(() => ({}));
+  private async request(): Promise<{ access_token: string; expires_in: number }> {
+    let { response, body } = await this.send(false);
+    if (response.status === 401) ({ response, body } = await this.send(true));
     const reason = body.error_description ?? `status ${response.status}`;
     if (response.status === 401 || response.status === 403) throw new TokenError("refused", reason);
-    if (!response.ok) throw new TokenError("unavailable", reason, Number(response.headers.get("Retry-After")) || 0);
+    if (!response.ok) throw new TokenError("unavailable", reason, retryAfterSeconds(response.headers.get("Retry-After")));
     if (typeof body.access_token === "string" && body.access_token && body.expires_in > 0) return body;
-    throw new TokenError("unavailable", "the answer holds no token: is this the token server's /getToken?");
+    throw new TokenError("unavailable", "the answer contains no token: is tokenUrl the token server's /getToken?");
   }
 
-  private async send(fresh: boolean, signal: AbortSignal): Promise<Response> {
-    const { tokenUrl = "http://localhost:3001/getToken", getUserToken } = this.options;
-    const userToken = await getUserToken(fresh).catch(rethrowAs("signed-out"));
-    const headers = { Authorization: `Bearer ${userToken}`, Accept: "application/json" };
-    const request: RequestInit = { headers, signal, cache: "no-store", credentials: "omit", redirect: "error" };
-    return fetch(tokenUrl, request).catch(rethrowAs("unreachable"));
+  private async send(fresh: boolean) {
+    const headers = { Authorization: `Bearer ${await this.userToken(fresh)}`, Accept: "application/json" };
+    const { tokenUrl = "http://localhost:3001/getToken", targetAddressSpace } = this.options;
+    const init = { headers, cache: "no-store", credentials: "omit", redirect: "error" } as const;
+    return within(TIMEOUT, new TokenError("unreachable", "no answer within 20 s"), async (signal) => {
+      const response = await fetch(tokenUrl, { ...init, signal, ...(targetAddressSpace && { targetAddressSpace }) });
+      const body = await response.json().catch((error) => (error instanceof SyntaxError ? {} : Promise.reject(error)));
+      return { response, body: body ?? {} };
+    }).catch((error) => { throw asTokenError(error, "unreachable"); });
+  }
+
+  private async userToken(fresh: boolean): Promise<string> {
+    const late = new TokenError("unavailable", "getUserToken did not return within 20 s");
+    const token: unknown = await within(TIMEOUT, late, async () => this.options.getUserToken(fresh)).catch((error) => {
+      if (NEEDS_USER.includes(error?.error)) throw asTokenError(error, "signed-out");
+      throw asTokenError(error, "unavailable", "getUserToken failed: ");
+    });
+    if (typeof token === "string" && /^[\w.~+/-]+=*$/.test(token)) return token; // RFC 6750 §2.1
+    const text = token ? "a string with a space or another character that no token contains" : "an empty string";
+    const got = typeof token === "string" ? text : typeof token;
+    throw new TokenError("unavailable", `getUserToken must return the user's token and nothing else, got ${got}`);
   }
 }
 
-const rethrowAs = (trouble: Trouble) => (error: Error): never => {
-  throw error instanceof TokenError ? error : new TokenError(trouble, error.message);
-};
+function asTokenError(error: unknown, code: TokenErrorCode, prefix = ""): TokenError {
+  return error instanceof TokenError ? error : new TokenError(code, prefix + (error instanceof Error ? error.message : error));
+}
 
-/** Bounds the whole of some work: a fetch that never ends would hold up all who wait for it. */
-function within<T>(ms: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const late = new AbortController();
-  const timer = setTimeout(() => late.abort(new TokenError("unreachable", `no answer within ${ms / 1000} s`)), ms);
-  const end = new Promise<never>((_, reject) => (late.signal.onabort = () => reject(late.signal.reason)));
-  return Promise.race([end, work(late.signal)]).finally(() => clearTimeout(timer));
+/** Reads Retry-After: seconds or an HTTP date (RFC 9110 §10.2.3). */
+function retryAfterSeconds(header: string | null): number {
+  const seconds = Number(header ?? 0);
+  return Math.max(0, (Number.isNaN(seconds) ? (Date.parse(header!) - Date.now()) / 1000 : seconds) || 0);
+}
+
+/** Rejects with late, and aborts the signal, if work takes longer: callers share one fetch, so it has to end. */
+function within<T>(ms: number, late: TokenError, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const timeout = new Promise<never>((_, reject) => (controller.signal.onabort = () => reject(late)));
+  const timer = setTimeout(() => controller.abort(late), ms);
+  return Promise.race([timeout, work(controller.signal)]).finally(() => clearTimeout(timer));
 }

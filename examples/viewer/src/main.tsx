@@ -7,7 +7,7 @@ import { auth0, tokenUrl } from "./settings";
 import { findUser } from "./signIn";
 import { TokenServerAuthClient } from "./TokenServerAuthClient";
 
-globalThis.IMJS_URL_PREFIX = ""; // the Viewer's own: "qa-" and the like for Bentley's other environments
+globalThis.IMJS_URL_PREFIX = ""; // read by the Viewer; "qa-" for Bentley's test environment
 
 const user = findUser();
 const authClient = new TokenServerAuthClient({

@@ -5,7 +5,7 @@ import { Box, Range3d, Transform } from "@itwin/core-geometry";
 const COLORS = ["#4c9fd8", "#7fd1c7", "#ffc06a", "#f2785c"].map((color) => ColorDef.create(color));
 const GROUND = ColorDef.create("#d9dde0");
 
-/** A few blocks, in metres: something to see where there is no iModel. */
+/** A few blocks, in metres, to show where there is no iModel. */
 export class Scene implements Decorator {
   readonly useCachedDecorations = true;
 

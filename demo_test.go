@@ -1,0 +1,34 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"itwin-token-server/internal/demo"
+	"itwin-token-server/internal/standin"
+)
+
+// With the shortest life that the demo allows, every token that is served is valid and
+// has an expires_in of at least one second, on a machine where a grant takes 100 ms.
+func TestShortestTokenLifeOfTheDemo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := prepare(t, nil)
+		f.s.IMS.SetLife(demo.MinTokenLife)
+		f.s.IMS.Misbehave(standin.Delay(100 * time.Millisecond))
+		f.run(t)
+		for range 300 {
+			text := body(t, f.getToken("Accept", "application/json"))
+			var got struct {
+				Token   string `json:"access_token"`
+				Expires int    `json:"expires_in"`
+			}
+			if err := json.Unmarshal([]byte(text), &got); err != nil || got.Expires < 1 || !f.s.IMS.Valid(got.Token) {
+				t.Fatalf("got %s (%v), want a valid token for at least 1 s", strings.ReplaceAll(text, got.Token, "TOKEN"), err)
+			}
+			time.Sleep(53 * time.Millisecond)
+		}
+	})
+}
