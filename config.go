@@ -121,7 +121,7 @@ var serviceID = regexp.MustCompile(`^service-[A-Za-z0-9-]+$`)
 
 // checkClient checks that the client secret is in exactly one place, and usable.
 func (c *config) checkClient(f *dotenv.Findings) {
-	f.Setting(prefix + "CLIENT_ID").Hidden = !serviceID.MatchString(c.ClientID)
+	f.Setting(prefix + "CLIENT_ID").Secret = !serviceID.MatchString(c.ClientID)
 	setting, file := f.Setting(prefix+"CLIENT_SECRET"), f.Setting(prefix+"CLIENT_SECRET_FILE")
 	setting.Required = c.SecretFile == ""
 	switch {
@@ -130,7 +130,7 @@ func (c *config) checkClient(f *dotenv.Findings) {
 	case c.SecretFile != "":
 		current, err := c.currentSecret()
 		f.Redact(current.reveal())
-		file.Err, file.Hidden = err, err != nil // it may be the secret itself
+		file.Err, file.Secret = err, err != nil // it may be the secret itself
 	case strings.ContainsAny(c.ClientSecret.reveal(), "\r\n"):
 		setting.Refuse("one line", "a line break in it")
 	}
@@ -151,7 +151,7 @@ func (c *config) checkCertificate(f *dotenv.Findings) {
 		}
 		return
 	}
-	key.Hidden = true // it may be the key itself
+	key.Secret = true // it may be the key itself
 	wrong, unread := cert, (*fs.PathError)(nil)
 	if errors.As(err, &unread) { // its text has the path, which may be a secret
 		err = unread.Err

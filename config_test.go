@@ -279,7 +279,7 @@ func TestASecretInTheWrongVariableIsNotShown(t *testing.T) {
 	}
 	for value, shown := range map[string]bool{"service-aB3x": true, "service-hunter2+/": false, "hunter2": false, `"service-x"`: false} {
 		_, f, err := loadConfig(complete("CLIENT_ID="+value), "")
-		if s := f.Setting(prefix + "CLIENT_ID"); err != nil || (s.Shown == `"`+value+`"`) != shown || !shown && s.Shown != fmt.Sprintf("%d characters, not shown", len(value)) {
+		if s := f.Setting(prefix + "CLIENT_ID"); err != nil || (s.Shown == `"`+value+`"`) != shown || !shown && s.Shown != "set, not shown" {
 			t.Errorf("the client ID %s is shown as %s, %v; want it shown: %v", value, s.Shown, err, shown)
 		}
 	}
@@ -347,13 +347,13 @@ func TestMisspeltNames(t *testing.T) {
 		}
 		for _, typo := range slices.DeleteFunc(typos[name], func(typo string) bool { return typo == name }) {
 			_, f, err := loadConfig(complete(typo+"=hunter2"), "")
-			if want := " in environment is not a setting; did you mean " + s.Name + "?"; err != nil || len(f.Warnings) != 1 || !strings.HasSuffix(f.Warnings[0], want) {
+			if want := " in the environment is not a setting; did you mean " + s.Name + "?"; err != nil || len(f.Warnings) != 1 || !strings.HasSuffix(f.Warnings[0], want) {
 				t.Errorf("%s: %q, %v; want %q", typo, f.Warnings, err, want)
 			}
 		}
 	}
 	_, f, err := loadConfig(complete("SCOPES=x"), folder(t, ".env.local", prefix+"SCOPES=x\n"))
-	if err != nil || len(f.Warnings) != 2 || !strings.Contains(f.Warnings[0], " in .env.local ") || !strings.Contains(f.Warnings[1], " in environment ") {
+	if err != nil || len(f.Warnings) != 2 || !strings.Contains(f.Warnings[0], " in .env.local ") || !strings.Contains(f.Warnings[1], " in the environment ") {
 		t.Errorf("in two places: %q, %v; want a warning for each", f.Warnings, err)
 	}
 }
