@@ -20,13 +20,12 @@ var hostName = regexp.MustCompile(`^([a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?\.)+[a-z
 // Domain is a host, with a port if it has one, also as a pasted URL or in capitals.
 func Domain(text string) (string, bool) {
 	domain := strings.TrimSuffix(strings.TrimPrefix(strings.ToLower(text), "https://"), "/")
-	if hostName.MatchString(domain) {
-		return domain, isASCII(text) // text: ToLower makes an ASCII k of the Kelvin sign
-	}
 	host, port, _ := net.SplitHostPort(domain)
 	_, isPort := Port(port)
 	_, notIP := netip.ParseAddr(host)
-	return domain, isASCII(text) && isPort && port != "0" && (host == "localhost" || notIP == nil || hostName.MatchString(host))
+	withPort := isPort && port != "0" && (host == "localhost" || notIP == nil || hostName.MatchString(host))
+	// Not domain, where ToLower has made an ASCII k of a Kelvin sign.
+	return domain, isASCII(text) && (withPort || hostName.MatchString(domain))
 }
 
 // Authority is an https URL to which a path can be added.
