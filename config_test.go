@@ -192,43 +192,31 @@ func TestAllErrorsAtOnce(t *testing.T) {
 	}
 }
 
-func TestAwkwardSecretsArriveUnharmed(t *testing.T) {
+func TestAwkwardSecretsInFiles(t *testing.T) {
 	const line = prefix + "CLIENT_SECRET='" + awkward + "'"
-	files := map[string][]string{
-		"in the environment":            {"", ""},
-		".env.local":                    {"CLIENT_SECRET=", line + "\n"},
-		".env.local as Windows writes":  {"CLIENT_SECRET=", "\ufeff# settings\r\nexport " + line + "\r\n" + prefix + "PORT=1\r\n"},
-		"secret":                        {"CLIENT_SECRET=", awkward},
-		"secret with a newline":         {"CLIENT_SECRET=", awkward + "\n"},
-		"secret with a Windows newline": {"CLIENT_SECRET=", awkward + "\r\n"},
-	}
-	for name, file := range files {
-		dir, environ := folder(t, firstWord(name), file[1]), complete(file[0])
-		if strings.HasPrefix(name, "secret") {
-			environ = complete(file[0], "CLIENT_SECRET_FILE="+filepath.Join(dir, "secret"))
-		}
-		c, _, err := loadConfig(environ, dir)
-		if got, currentErr := c.currentSecret(); err != nil || currentErr != nil || got.reveal() != awkward {
-			t.Errorf("%s: the secret is %q, %v, %v; want %q", name, got.reveal(), err, currentErr, awkward)
+	for _, text := range []string{line + "\n", "\ufeff# as Windows writes\r\nexport " + line + "\r\n" + prefix + "PORT=1\r\n"} {
+		c, _, err := loadConfig(complete("CLIENT_SECRET="), folder(t, ".env.local", text))
+		if got := c.ClientSecret.reveal(); err != nil || got != awkward {
+			t.Errorf("%q gives the secret %q, %v; want %q", text, got, err, awkward)
 		}
 	}
 }
-
-func firstWord(text string) string { return strings.Fields(text)[0] }
 
 func withSecretFile(dir string) (config, *dotenv.Findings, error) {
 	return loadConfig(complete("CLIENT_SECRET=", "CLIENT_SECRET_FILE="+filepath.Join(dir, "secret")), "")
 }
 
-func TestARotatedSecretFileIsReadAgain(t *testing.T) {
+func TestTheSecretFileIsReadAgain(t *testing.T) {
 	dir := folder(t, "secret", "the first")
 	c, _, err := withSecretFile(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, dir, "secret", "the second\n")
-	if got, err := c.currentSecret(); got.reveal() != "the second" || err != nil {
-		t.Errorf("after the rotation the secret is %q, %v; want the second", got.reveal(), err)
+	for _, end := range []string{"", "\n", "\r\n"} {
+		write(t, dir, "secret", awkward+end)
+		if got, err := c.currentSecret(); got.reveal() != awkward || err != nil {
+			t.Errorf("with %q at its end, the secret is %q, %v; want %q", end, got.reveal(), err, awkward)
+		}
 	}
 	if err := os.Remove(filepath.Join(dir, "secret")); err != nil {
 		t.Fatal(err)

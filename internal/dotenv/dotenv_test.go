@@ -135,6 +135,7 @@ func TestWhatMayBeShown(t *testing.T) {
 		{"AUDIENCE", "https://a.example.com/?x=the-real-secret", "the secret, not shown"},
 		{"AUDIENCE", "the-other-secret", "the secret, not shown"},
 		{"AUDIENCE", "https://jane:hunter2@a.example.com", "34 characters, not shown"},
+		{"AUDIENCE", "a\nAPP_KEY=hunter2", "17 characters, not shown"}, // a quote that isn't closed
 		{"AUDIENCE", "a\x1b[2J\u202e", `"a\x1b[2J\u202e"`},
 		{"AUDIENCE", strings.Repeat("a,", 100), `"` + strings.Repeat("a,", 50) + `"`},
 		{"PORT", "https", `"https"`},
