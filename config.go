@@ -17,8 +17,7 @@ import (
 // prefix begins the name of every setting.
 const prefix = "ITM_TOKEN_SERVER_"
 
-// maxSecret bounds a secret in bytes, so that a file named by mistake is not
-// read to its end.
+// maxSecret is in bytes. A larger file is not read to its end.
 const maxSecret = 64 << 10
 
 // config holds the values of the settings, validated.
@@ -51,7 +50,7 @@ func (c *config) settings() []dotenv.Setting {
 	table := []dotenv.Setting{
 		{Name: "CLIENT_ID", Required: true, Parse: into(&c.ClientID, dotenv.Text),
 			Want: "the client ID of your iTwin service application, service-… (developer.bentley.com, My Apps)"},
-		{Name: "CLIENT_SECRET", Secret: true, Parse: into(&c.ClientSecret, parseSecret),
+		{Name: "CLIENT_SECRET", Secret: true, Parse: into(&c.ClientSecret, func(text string) (secret, bool) { return newSecret(text), true }),
 			Want: "the client secret of the iTwin service application, or " + prefix + "CLIENT_SECRET_FILE"},
 		{Name: "CLIENT_SECRET_FILE", Parse: into(&c.SecretFile, dotenv.Text),
 			Want: "a file that holds the client secret"},
@@ -72,7 +71,8 @@ func (c *config) settings() []dotenv.Setting {
 			Want: "* or origins like https://app.example.com, without a path or a wildcard, separated by commas"},
 		{Name: "TLS_CERT_FILE", Parse: into(&c.CertFile, dotenv.Text), Want: "a PEM file with the certificate, together with " + prefix + "TLS_KEY_FILE"},
 		{Name: "TLS_KEY_FILE", Parse: into(&c.KeyFile, dotenv.Text), Want: "a PEM file with the key of " + prefix + "TLS_CERT_FILE"},
-		{Name: "LOG_LEVEL", Default: "info", Parse: into(&c.LogLevel, parseLevel), Want: "debug, info, warn or error"},
+		{Name: "LOG_LEVEL", Default: "info", Parse: func(text string) bool { return c.LogLevel.UnmarshalText([]byte(text)) == nil },
+			Want: "debug, info, warn or error"},
 		{Name: "LOG_FORMAT", Default: "text", Parse: into(&c.LogFormat, parseFormat), Want: "text or json"},
 		{Name: "METRICS_ADDR", Parse: into(&c.MetricsAddr, dotenv.Address), Want: "host:port, like 127.0.0.1:9090"},
 	}
@@ -115,13 +115,12 @@ func settingsError(found *dotenv.Findings, err error) error {
 	return errors.New(text)
 }
 
-// serviceID is the form of a service application's client ID. In any other form
-// it may be the secret.
+// serviceID is the form of a client ID. Anything else may be the secret.
 var serviceID = regexp.MustCompile(`^service-[A-Za-z0-9-]+$`)
 
 // checkClient checks that the client secret is in exactly one place, and usable.
 func (c *config) checkClient(f *dotenv.Findings) {
-	f.Setting(prefix + "CLIENT_ID").Hidden = !serviceID.MatchString(c.ClientID)
+	f.Setting(prefix + "CLIENT_ID").Secret = !serviceID.MatchString(c.ClientID)
 	setting, file := f.Setting(prefix+"CLIENT_SECRET"), f.Setting(prefix+"CLIENT_SECRET_FILE")
 	setting.Required = c.SecretFile == ""
 	switch {
@@ -130,7 +129,7 @@ func (c *config) checkClient(f *dotenv.Findings) {
 	case c.SecretFile != "":
 		current, err := c.currentSecret()
 		f.Redact(current.reveal())
-		file.Err, file.Hidden = err, err != nil // it may be the secret itself
+		file.Err, file.Secret = err, err != nil // it may be the secret itself
 	case strings.ContainsAny(c.ClientSecret.reveal(), "\r\n"):
 		setting.Refuse("one line", "a line break in it")
 	}
@@ -151,7 +150,7 @@ func (c *config) checkCertificate(f *dotenv.Findings) {
 		}
 		return
 	}
-	key.Hidden = true // it may be the key itself
+	key.Secret = true // it may be the key itself
 	wrong, unread := cert, (*fs.PathError)(nil)
 	if errors.As(err, &unread) { // its text has the path, which may be a secret
 		err = unread.Err
@@ -162,22 +161,21 @@ func (c *config) checkCertificate(f *dotenv.Findings) {
 	wrong.Refuse(wrong.Want, err.Error())
 }
 
-// currentSecret is the client secret at this moment: a file is read again each
-// time, so that a rotated secret needs no restart. One newline at its end is
-// dropped.
+// currentSecret returns the client secret. A file is read again each time, so
+// that a rotated secret needs no restart. One newline at its end is dropped.
 func (c *config) currentSecret() (secret, error) {
 	if c.SecretFile == "" {
 		return c.ClientSecret, nil
 	}
 	const wrong = prefix + "CLIENT_SECRET_FILE: want a file that holds the client secret, got "
+	var text []byte
 	file, err := os.Open(c.SecretFile)
-	if err != nil {
-		return secret{}, fmt.Errorf("%s%s", wrong, errors.Unwrap(err))
+	if err == nil {
+		defer file.Close()
+		text, err = io.ReadAll(io.LimitReader(file, maxSecret+1))
 	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxSecret+1))
 	if err != nil {
-		return secret{}, fmt.Errorf("%s%s", wrong, errors.Unwrap(err))
+		return secret{}, fmt.Errorf("%s%s", wrong, errors.Unwrap(err)) // without the name: it may be the secret
 	}
 	line := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
 	switch {
@@ -189,16 +187,14 @@ func (c *config) currentSecret() (secret, error) {
 	return newSecret(line), nil
 }
 
-func parseSecret(text string) (secret, bool) { return newSecret(text), true }
-
 // parseOrganizations keeps IDs as they are; names are lower case in tokens.
 func parseOrganizations(text string) ([]string, bool) {
 	items, ok := dotenv.List(text)
 	for i, item := range items {
+		ok = ok && organization.MatchString(item)
 		if !strings.HasPrefix(item, "org_") {
 			items[i] = strings.ToLower(item)
 		}
-		ok = ok && organization.MatchString(item)
 	}
 	return items, ok
 }
@@ -209,11 +205,6 @@ var organization = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 func parseScope(text string) (string, bool) {
 	scopes, ok := dotenv.Scopes(text)
 	return strings.Join(scopes, " "), ok
-}
-
-func parseLevel(text string) (level slog.Level, ok bool) {
-	err := level.UnmarshalText([]byte(text))
-	return level, err == nil
 }
 
 func parseFormat(text string) (string, bool) {

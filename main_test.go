@@ -356,7 +356,7 @@ func TestDemoTakesNothingFromEnvLocal(t *testing.T) {
 	demo := startProgram(t, program{args: []string{"demo", "-token-life", "20s"}, environ: []string{prefix + "PORT=0", prefix + "HOST=127.0.0.1", prefix + "PROT=1"}, dir: dir})
 	base := demo.stdout.Await(t, `token server +(http://localhost:\d+)/getToken`)
 	demo.stdout.Await(t, "curl ")
-	demo.stderr.Await(t, `level=WARN msg="\\"ITM_TOKEN_SERVER_PROT\\" in environment is not a setting; did you mean ITM_TOKEN_SERVER_PORT\?"`)
+	demo.stderr.Await(t, `level=WARN msg="\\"ITM_TOKEN_SERVER_PROT\\" in the environment is not a setting; did you mean ITM_TOKEN_SERVER_PORT\?"`)
 	req, err := http.NewRequest(http.MethodGet, base+"/getToken", nil)
 	if err != nil {
 		t.Fatal(err)

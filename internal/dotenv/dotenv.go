@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // A Setting is one variable: what its caller declares, and what [Load] found.
@@ -25,12 +27,10 @@ type Setting struct {
 
 	Source string // of the value: "environment", ".env.local", ".env", "default", the fallback, or "" for none
 	Shown  string // what may be shown of the value: the value in quotes, its length, or "not set"
-	Hidden bool   // no more than the length may be shown
 	Err    error  // why the value cannot be used
 
 	value       string
-	refused     bool   // by Parse
-	placeholder string // found instead of a value, and where
+	placeholder string // found instead of a value, and where, as the end of a message
 }
 
 // Findings are the settings as they were found, with warnings and errors.
@@ -44,13 +44,13 @@ type Findings struct {
 	secrets []string
 }
 
-const inEnvironment = " in the environment"
-
 // A source is where settings come from.
 type source struct {
 	name   string
 	values map[string]string
 }
+
+var errRefused = errors.New("refused by Parse")
 
 // Load finds the values of the settings and parses them. An empty variable, one
 // of nothing but spaces, and one that holds a placeholder count as not set. It
@@ -58,18 +58,17 @@ type source struct {
 // reads no files. Its caller adds checks of its own, and then calls Finish.
 func Load(settings []Setting, prefix string, environ []string, dir string) *Findings {
 	f := &Findings{Settings: settings}
-	environment := source{"environment", map[string]string{}}
+	environment := map[string]string{}
 	for _, entry := range environ {
-		if name, value, _ := strings.Cut(entry, "="); name != "" { // Windows has entries that begin with =
-			environment.values[name] = value
-		}
+		name, value, _ := strings.Cut(entry, "=")
+		environment[name] = value
 	}
-	sources := []source{environment}
+	sources := []source{{"environment", environment}}
 	for _, name := range []string{".env.local", ".env"} {
 		if dir != "" {
-			values, errs := readFile(dir, name, settings)
+			values, err := readFile(dir, name, settings)
 			f.Unread = f.Unread || values == nil
-			f.errs = append(f.errs, errs...)
+			f.errs = append(f.errs, err)
 			sources = append(sources, source{name, values})
 		}
 	}
@@ -77,31 +76,35 @@ func Load(settings []Setting, prefix string, environ []string, dir string) *Find
 	for i := range settings {
 		s := &settings[i]
 		f.resolve(s, append(slices.Clip(sources),
-			source{s.Fallback + inEnvironment, map[string]string{s.Name: environment.values[s.Fallback]}},
+			source{s.fallbackSource(), map[string]string{s.Name: environment[s.Fallback]}},
 			source{"default", map[string]string{s.Name: s.Default}}))
 	}
 	return f
 }
+
+func (s *Setting) fallbackSource() string { return s.Fallback + " in the environment" }
 
 // resolve takes the setting from the first source that has a value for it.
 func (f *Findings) resolve(s *Setting, sources []source) {
 	for _, from := range sources {
 		value := from.values[s.Name]
 		if s.Secret {
-			f.secrets = append(f.secrets, value) // whether it is used or not
+			f.Redact(value) // whether it is used or not
 		} else {
 			value = strings.TrimSpace(value)
 		}
 		switch found := Placeholder(value); {
 		case strings.TrimSpace(value) == "":
 		case found != "":
-			s.placeholder = cmp.Or(s.placeholder, fmt.Sprintf("the placeholder %s is still there (%s)", found, from.name))
+			s.placeholder = cmp.Or(s.placeholder, fmt.Sprintf(": the placeholder %s is still there (%s)", found, from.name))
 		case s.Source == "":
 			s.Source, s.value = from.name, value
 		}
 	}
-	s.refused = s.Source != "" && !s.Parse(s.value)
-	if v := s.value; s.Source == "environment" && len(v) > 1 && v[0] == v[len(v)-1] && (v[0] == '"' || v[0] == '\'') {
+	if s.Source != "" && !s.Parse(s.value) {
+		s.Err = errRefused
+	}
+	if v := s.value; s.Source == "environment" && len(v) > 1 && v[0] == v[len(v)-1] && strings.ContainsAny(v[:1], `"'`) {
 		f.Warnings = append(f.Warnings, s.Name+" begins and ends with a quote, which the environment makes a part of the value (docker run --env-file keeps quotes): remove them")
 	}
 }
@@ -125,8 +128,19 @@ func (f *Findings) Setting(name string) *Setting {
 	return &f.Settings[slices.IndexFunc(f.Settings, func(s Setting) bool { return s.Name == name })]
 }
 
-// Redact keeps a secret that is not a setting's own value from being shown.
-func (f *Findings) Redact(secret string) { f.secrets = append(f.secrets, secret) }
+// Redact keeps a secret from being shown as the value of another setting.
+func (f *Findings) Redact(secret string) {
+	f.secrets = append(f.secrets, strings.Trim(secret, ` "'`))
+}
+
+// Refuse sets the setting's error.
+func (s *Setting) Refuse(want, got string) {
+	name := s.Name
+	if s.Source == s.fallbackSource() {
+		name = s.Fallback
+	}
+	s.Err = fmt.Errorf("%s: want %s, got %s", name, want, got)
+}
 
 // Finish decides what may be shown of each setting, forgets the values, and
 // returns all errors, one line each: the variable, what is wanted, what was got.
@@ -138,31 +152,51 @@ func (f *Findings) Finish() error {
 		switch {
 		case s.Source == "" && s.Required && !f.Unread:
 			f.Incomplete = true
-			s.Refuse(s.Want, "nothing")
-			if s.placeholder != "" {
-				s.Err = fmt.Errorf("%s: %s: want %s", s.Name, s.placeholder, s.Want)
-			}
-		case s.refused:
+			s.Refuse(s.Want, "nothing"+s.placeholder)
+		case s.Err == errRefused:
 			s.Refuse(s.Want, s.Shown)
 		case s.placeholder != "" && !s.Secret && (s.Source == "" || s.Source == "default"):
-			f.Warnings = append(f.Warnings, s.Name+" counts as not set: "+s.placeholder)
+			f.Warnings = append(f.Warnings, s.Name+" counts as not set"+s.placeholder)
 		case s.Shown == holdsSecret:
 			f.Warnings = append(f.Warnings, s.Name+" contains the secret: set it to a value of its own")
 		}
 		s.value = ""
-		if s.Err != nil {
-			errs = append(errs, s.Err)
-		}
+		errs = append(errs, s.Err)
 	}
 	f.secrets = nil
 	return errors.Join(errs...)
 }
 
-// Refuse sets the setting's error.
-func (s *Setting) Refuse(want, got string) {
-	name := s.Name
-	if s.Source == s.Fallback+inEnvironment {
-		name = s.Fallback
+// The limits in characters above which a value is shown only if it is public: it
+// may be a secret in the wrong variable. Most variables refuse a secret; accepted
+// are, for instance, audiences, which may be client IDs of 32 characters.
+const maxRefused, maxAccepted = 20, 40
+
+// public matches a URL, a host or a path, with parts too short for a secret. A
+// Base64 secret has no dots, and a JWT has longer parts.
+var public = regexp.MustCompile(strings.ReplaceAll(`(?i)^([a-z]{1,10}:/*)*(PART\.|~?[/\\])PART([./\\:?#]PART)*$`, "PART", `[\pL\d_*-]{0,32}`))
+
+const holdsSecret = "the secret, not shown"
+
+// show is what may be shown of the value, given the secrets. In a longer value,
+// a short secret would be a coincidence.
+func (s *Setting) show(secrets []string) string {
+	items, limit := strings.Fields(strings.ReplaceAll(s.value, ",", " ")), maxAccepted
+	if s.Err != nil {
+		items, limit = []string{s.value}, maxRefused
 	}
-	s.Err = fmt.Errorf("%s: want %s, got %s", name, want, got)
+	switch {
+	case s.Source == "":
+		return "not set"
+	case s.Secret:
+		return "set, not shown"
+	case slices.ContainsFunc(secrets, func(secret string) bool {
+		return s.value == secret || len(secret) >= 8 && strings.Contains(s.value, secret)
+	}):
+		return holdsSecret
+	case strings.ContainsAny(s.value, "@\r\n"), // a URL's password, or a line with another setting
+		slices.ContainsFunc(items, func(item string) bool { return len(item) > limit && !public.MatchString(item) }):
+		return fmt.Sprintf("%d characters, not shown", utf8.RuneCountInString(s.value))
+	}
+	return strconv.QuoteToASCII(s.value[:min(len(s.value), 100)])
 }

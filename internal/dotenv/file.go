@@ -24,75 +24,64 @@ const maxFile = 64 << 10
 // lets a variable that is set to nothing win, and stops at a missing file. The
 // errors name the line and never quote it: godotenv's own quote what follows it,
 // secrets included.
-func readFile(dir, name string, settings []Setting) (values map[string]string, errs []error) {
+func readFile(dir, name string, settings []Setting) (map[string]string, error) {
 	text, err := os.ReadFile(filepath.Join(dir, name))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	if errors.Is(err, fs.ErrNotExist) {
 		return map[string]string{}, nil
-	case err != nil:
-		return nil, []error{fmt.Errorf("%s: want a readable file, got: %w", name, errors.Unwrap(err))}
-	case len(text) > maxFile:
-		return nil, []error{fmt.Errorf("%s: want at most %d KiB, got more", name, maxFile>>10)}
-	case bytes.IndexByte(text, 0) >= 0, !utf8.Valid(text): // some shells of Windows write UTF-16
-		return nil, []error{fmt.Errorf("%s: want text in UTF-8, got another encoding: save it as UTF-8", name)}
+	} else if err != nil {
+		return nil, fmt.Errorf("%s: want a readable file, got: %w", name, errors.Unwrap(err))
 	}
 	text = bytes.TrimPrefix(text, []byte("\ufeff")) // a byte order mark, as some editors write
-	if values, err = godotenv.UnmarshalBytes(text); err != nil {
-		return nil, []error{fmt.Errorf("%s line %d: want NAME=value with quotes closed, got something else (not shown: it may hold a secret)", name, invalidLine(text))}
+	values, err := parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s line %d: want NAME=value with quotes closed, in UTF-8 and at most %d KiB, got something else (not shown: it may hold a secret)",
+			name, invalidLine(text), maxFile>>10)
 	}
 	for _, s := range settings {
-		if err := checkQuotes(text, s, values[s.Name]); err != nil {
-			errs = append(errs, fmt.Errorf("%s %w", name, err))
+		// Outside of single quotes godotenv expands $, ends at a #, and unescapes \.
+		changed := regexp.MustCompile(`(?m)^[^\S\n]*(export[^\S\n]+)?` + s.Name + `[^\S\n]*[=:][^\S\n]*([$#\\]|[^'\s].*[$#\\])`)
+		switch at := changed.FindIndex(text); {
+		case s.Secret && at != nil:
+			line := 1 + bytes.Count(text[:at[1]], []byte("\n"))
+			err = errors.Join(err, fmt.Errorf(`%s line %d: want %s in single quotes, since it holds a $, # or \, got it without`, name, line, s.Name))
+		case strings.ContainsAny(values[s.Name], "\r\n"): // another setting's quote closes it
+			err = errors.Join(err, fmt.Errorf("%s: want %s on one line, got a line break in it: close its quote", name, s.Name))
 		}
 	}
-	return values, errs
+	return values, err
+}
+
+func parse(text []byte) (map[string]string, error) {
+	if len(text) > maxFile || !utf8.Valid(text) { // some shells of Windows write UTF-16
+		return nil, errors.New("not a text file")
+	}
+	return godotenv.UnmarshalBytes(text)
 }
 
 // invalidLine is the line where text stops being a .env file: the one after the
 // longest beginning that is one.
 func invalidLine(text []byte) int {
-	lines := bytes.SplitAfter(text, []byte("\n"))
-	for n := len(lines) - 1; n > 0; n-- {
-		if _, err := godotenv.UnmarshalBytes(bytes.Join(lines[:n], nil)); err == nil {
-			return n + 1
+	for {
+		text = text[:bytes.LastIndexByte(bytes.TrimSuffix(text, []byte("\n")), '\n')+1]
+		if _, err := parse(text); err == nil {
+			return 1 + bytes.Count(text, []byte("\n"))
 		}
 	}
-	return 1
-}
-
-// checkQuotes finds a value that parses, but to something else than was meant: a
-// quote that is closed by that of another line, or a secret that godotenv
-// changes, since outside of single quotes it expands $, and ends at a # or
-// unescapes a \.
-func checkQuotes(text []byte, s Setting, value string) error {
-	begin := `^\s*(export\s+)?` + s.Name + `\s*[=:]\s*`
-	if s.Secret {
-		if line := lineOf(text, begin+`([$#\\]|[^'\s].*[$#\\])`); line > 0 {
-			return fmt.Errorf(`line %d: want %s in single quotes, since it holds a $, # or \, got it without`, line, s.Name)
-		}
-	}
-	if strings.ContainsAny(value, "\r\n") {
-		return fmt.Errorf("line %d: want %s on one line, got a line break in it: close its quote", lineOf(text, begin), s.Name)
-	}
-	return nil
-}
-
-// lineOf is the number of the first line that matches, or 0.
-func lineOf(text []byte, pattern string) int {
-	return slices.IndexFunc(bytes.Split(text, []byte("\n")), regexp.MustCompile(pattern).Match) + 1
 }
 
 // unknownNames warns of variables that look like settings and are none.
 func unknownNames(settings []Setting, prefix string, sources []source) (warnings []string) {
+	start := len(prefix) - 1 // of the names' own letters, with the _ before them
 	for _, source := range sources {
+		place := strings.Replace(source.name, "environment", "the environment", 1)
 		for name := range source.values {
 			if !strings.HasPrefix(name, prefix) || slices.ContainsFunc(settings, func(s Setting) bool { return s.Name == name }) {
 				continue
 			}
 			nearest := slices.MaxFunc(settings, func(a, b Setting) int {
-				return cmp.Compare(likeness(a.Name, name, len(prefix)-1), likeness(b.Name, name, len(prefix)-1))
+				return cmp.Compare(likeness(a.Name[start:], name[start:]), likeness(b.Name[start:], name[start:]))
 			})
-			warnings = append(warnings, fmt.Sprintf("%q in %s is not a setting; did you mean %s?", showName(name, settings), source.name, nearest.Name))
+			warnings = append(warnings, fmt.Sprintf("%q in %s is not a setting; did you mean %s?", showName(name, settings), place, nearest.Name))
 		}
 	}
 	slices.Sort(warnings)
@@ -102,22 +91,23 @@ func unknownNames(settings []Setting, prefix string, sources []source) (warnings
 // showName is what may be shown of a name. Where the = after it was forgotten,
 // godotenv takes the value for a part of the name, and that may be a secret.
 func showName(name string, settings []Setting) string {
+	shown := regexp.MustCompile(`^[A-Z0-9_]*`).FindString(name)
 	for _, s := range settings {
 		if s.Secret && strings.HasPrefix(name, s.Name) {
-			return s.Name + "…"
+			shown = s.Name
 		}
 	}
-	if begin := regexp.MustCompile(`^[A-Z0-9_]*`).FindString(name); begin != name {
-		return begin + "…"
+	if shown != name {
+		shown += "…"
 	}
-	return name
+	return shown
 }
 
-// likeness is the number of pairs of letters that two names share from start
-// on, less the difference in length.
-func likeness(a, b string, start int) (shared int) {
-	for i := start; i+2 <= len(a); i++ {
-		if strings.Contains(b[start:], a[i:i+2]) {
+// likeness is the number of pairs of letters that two names share, less the
+// difference in length.
+func likeness(a, b string) (shared int) {
+	for i := range len(a) - 1 {
+		if strings.Contains(b, a[i:i+2]) {
 			shared++
 		}
 	}

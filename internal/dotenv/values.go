@@ -1,7 +1,6 @@
 package dotenv
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
@@ -9,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 )
 
 // The parsers take what people type and paste. They return it as programs want
@@ -21,24 +19,19 @@ var hostName = regexp.MustCompile(`^([a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?\.)+[a-z
 
 // Domain is a host, with a port if it has one, also as a pasted URL or in capitals.
 func Domain(text string) (string, bool) {
-	// Before ToLower, which makes an ASCII k of the Kelvin sign.
-	if strings.ContainsFunc(text, notASCII) {
-		return text, false
-	}
 	domain := strings.TrimSuffix(strings.TrimPrefix(strings.ToLower(text), "https://"), "/")
-	host, port, err := net.SplitHostPort(domain)
-	if err != nil {
-		return domain, hostName.MatchString(domain)
-	}
+	host, port, _ := net.SplitHostPort(domain)
 	_, isPort := Port(port)
 	_, notIP := netip.ParseAddr(host)
-	return domain, isPort && port != "0" && (host == "localhost" || notIP == nil || hostName.MatchString(host))
+	withPort := isPort && port != "0" && (host == "localhost" || notIP == nil || hostName.MatchString(host))
+	// Not domain, where ToLower has made an ASCII k of a Kelvin sign.
+	return domain, isASCII(text) && (withPort || hostName.MatchString(domain))
 }
 
 // Authority is an https URL to which a path can be added.
 func Authority(text string) (string, bool) {
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "https" || u.Hostname() == "" || strings.ContainsAny(text, "@?#") || strings.ContainsFunc(text, notASCII) {
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || strings.ContainsAny(text, "@?#") || !isASCII(text) {
 		return text, false
 	}
 	return strings.TrimRight(u.String(), "/"), true
@@ -48,19 +41,18 @@ func Authority(text string) (string, bool) {
 func Text(text string) (string, bool) { return text, true }
 
 // List is a list with commas, of at least one item.
-func List(text string) (items []string, ok bool) {
-	for item := range strings.SplitSeq(text, ",") {
-		if item = strings.TrimSpace(item); item != "" {
-			items = append(items, item)
-		}
+func List(text string) ([]string, bool) {
+	items := strings.FieldsFunc(text, func(r rune) bool { return r == ',' })
+	for i := range items {
+		items[i] = strings.TrimSpace(items[i])
 	}
-	return items, items != nil
+	items = slices.DeleteFunc(items, func(item string) bool { return item == "" })
+	return items, len(items) > 0
 }
 
 // Scopes is a list separated by spaces (RFC 6749 §3.3).
 func Scopes(text string) ([]string, bool) {
-	outside := func(r rune) bool { return notASCII(r) || r == '"' || r == '\\' }
-	return strings.Fields(text), !strings.ContainsFunc(text, outside)
+	return strings.Fields(text), isASCII(text) && !strings.ContainsAny(text, `"\`)
 }
 
 // Host is a name or an address to listen on, an IPv6 one with or without its
@@ -84,15 +76,15 @@ func Address(text string) (string, bool) {
 	return text, err == nil && isPort
 }
 
-// Origins is a list with commas, of * and of origins as browsers send them (RFC
-// 6454 §6.2): one with another wildcard or a capital would never equal one.
-// With a * in it, it is nil.
+// origin is * or an origin as browsers send it (RFC 6454 §6.2): one with another
+// wildcard, a path or a capital would never equal one.
+var origin = regexp.MustCompile(`^(\*|[a-z][a-z0-9+.-]*://[a-z0-9\[][a-z0-9._:\]-]*)$`)
+
+// Origins is a list of origins with commas. With a * in it, it is nil.
 func Origins(text string) ([]string, bool) {
 	origins, ok := List(text)
-	for _, origin := range origins {
-		u, err := url.Parse(origin)
-		ok = ok && (origin == "*" || err == nil && u.Scheme != "" && u.Hostname() != "" && origin == u.Scheme+"://"+u.Host &&
-			origin == strings.ToLower(origin) && !strings.Contains(origin, "*"))
+	for _, item := range origins {
+		ok = ok && origin.MatchString(item)
 	}
 	if slices.Contains(origins, "*") {
 		return nil, ok
@@ -100,51 +92,8 @@ func Origins(text string) ([]string, bool) {
 	return origins, ok
 }
 
-// notASCII reports characters outside printable ASCII, such as the lookalikes of
-// other scripts.
-func notASCII(r rune) bool { return r < ' ' || r > '~' }
-
-// The limits in characters above which a value is shown only if it is public: it
-// may be a secret in the wrong variable. Most variables refuse a secret; accepted
-// are, for instance, audiences, which may be client IDs of 32 characters.
-const maxRefused, maxAccepted = 20, 40
-
-// public matches a URL, a host or a path, with parts too short for a secret. A
-// Base64 secret has no dots, and a JWT has longer labels.
-var public = regexp.MustCompile(`(?i)^(([a-z]{2,10}:/{0,2})*([\pL\d_*-]{1,63}\.)+[\pL\d-]{1,24}\.?(:\w{0,5})?([/\\?#][\w.-]{0,32})*|` +
-	`(~|\.\.?|[a-z]:)?([/\\][\w.-]{0,32})+)$`)
-
-const holdsSecret = "the secret, not shown"
-
-// show is what may be shown of the value, given the secrets.
-func (s *Setting) show(secrets []string) string {
-	switch {
-	case s.Source == "":
-		return "not set"
-	case s.Secret:
-		return "set, not shown"
-	case slices.ContainsFunc(secrets, s.holds):
-		return holdsSecret
-	case strings.Contains(s.value, "@"):
-		return "a value with an @, not shown" // it may be a URL's password
-	}
-	isLong := func(item string) bool {
-		length, limit := len(item), maxAccepted
-		if s.refused || s.Err != nil {
-			length, limit = len(s.value), maxRefused
-		}
-		return length > limit && !public.MatchString(item)
-	}
-	items := strings.FieldsFunc(s.value, func(r rune) bool { return r == ' ' || r == ',' })
-	if s.Hidden || slices.ContainsFunc(items, isLong) {
-		return fmt.Sprintf("%d characters, not shown", utf8.RuneCountInString(s.value))
-	}
-	return strconv.QuoteToASCII(s.value[:min(len(s.value), 100)])
-}
-
-// holds reports whether the value is the secret, or contains it. In a longer value,
-// a short secret would be a coincidence.
-func (s *Setting) holds(secret string) bool {
-	secret = strings.Trim(secret, ` "'`)
-	return secret != "" && (s.value == secret || len(secret) >= 8 && strings.Contains(s.value, secret))
+// isASCII reports whether text is printable ASCII, without the lookalikes of other
+// scripts.
+func isASCII(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' })
 }
