@@ -67,7 +67,7 @@ func newTokens(c config, transport http.RoundTripper, report func(time.Duration,
 
 // lastExpiry is when the last token expires, zero if there has been none.
 func lastExpiry(tokens *fresh.Value[*itwinToken]) time.Time {
-	if token, ok := tokens.Last(); ok {
+	if token := tokens.Last(); token != nil {
 		return token.expiry
 	}
 	return time.Time{}

@@ -24,14 +24,14 @@ func TestColdStartCosts500ReadersOneFetch(t *testing.T) {
 			})
 		}
 		time.Sleep(time.Second) // readers before Run wait, too
-		if _, had := v.Last(); had || v.Had() {
-			t.Error("there has been a value before the first fetch")
+		if !v.Begun().IsZero() || v.Last() != 0 {
+			t.Error("there is a value before the first fetch")
 		}
 		go v.Run(t.Context())
 		readers.Wait()
 		wantFetches(t, r, 1)
-		if last, had := v.Last(); last != 1 || !had || !v.Had() {
-			t.Errorf("the last value = %d, %v; want 1", last, had)
+		if v.Begun().IsZero() || v.Last() != 1 {
+			t.Errorf("the last value = %d of %v, want 1", v.Last(), v.Begun())
 		}
 	})
 }

@@ -91,8 +91,7 @@ func get(v *Value[int]) (n int, took time.Duration, err error) {
 
 // newer asks v for a newer value than the last with a deadline of 3 s.
 func newer(v *Value[int]) (n int, took time.Duration, err error) {
-	last, _ := v.Last()
-	return timed(3*time.Second, func(ctx context.Context) (int, error) { return v.Newer(ctx, last) })
+	return timed(3*time.Second, func(ctx context.Context) (int, error) { return v.Newer(ctx, v.Last()) })
 }
 
 func timed(timeout time.Duration, read func(context.Context) (int, error)) (n int, took time.Duration, err error) {

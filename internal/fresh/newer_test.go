@@ -86,8 +86,7 @@ func TestAFloodOfNewerIsAtMostOneFetchIn30Seconds(t *testing.T) {
 			r.set(50*time.Millisecond, outage)
 			for range 6000 { // ten minutes, ten a second, half of which leave early
 				ctx, leave := context.WithCancel(t.Context())
-				last, _ := v.Last()
-				go v.Newer(ctx, last)
+				go v.Newer(ctx, v.Last())
 				time.Sleep(20 * time.Millisecond)
 				leave()
 				go newer(v)
