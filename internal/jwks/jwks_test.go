@@ -130,7 +130,7 @@ var oddities = []struct {
 	{"n a number", members{"n": 7}, false},
 	{"n no base64url", members{"n": "*" + modulus(2048)}, false},
 	{"n padded", members{"n": modulus(2048) + "=="}, true},
-	{"n with an odd end", members{"n": modulus(2048) + "*"}, false},
+	{"e with an odd end", members{"e": "AQAB*"}, false},
 	{"n with leading zeros", members{"n": "AAAA" + modulus(2048)}, true},
 	{"1024 bits", members{"n": modulus(1024)}, false},
 	{"2047 bits", members{"n": modulus(2047)}, false},
