@@ -126,7 +126,7 @@ type service struct {
 func (s *service) routes(demoUserToken http.HandlerFunc) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /getToken", s.getToken)
-	mux.HandleFunc("GET /healthz", healthz)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { server.WriteText(w, http.StatusOK, []byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", s.readyz)
 	for _, path := range []string{"/getToken", "/healthz", "/readyz"} {
 		mux.HandleFunc(path, s.methodNotAllowed)
@@ -142,24 +142,28 @@ func (s *service) routes(demoUserToken http.HandlerFunc) http.Handler {
 func (s *service) getToken(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	subject, token, err := s.exchange(r)
-	outcome := telemetry.Request{Status: http.StatusOK, Reason: "ok", Subject: subject}
-	switch {
-	case err != nil:
+	record := telemetry.Request{Status: http.StatusOK, Reason: "ok", Subject: subject}
+	if err != nil {
 		p := problemOf(err)
-		outcome.Status, outcome.Reason = p.status, p.reason
+		record.Status, record.Reason = p.status, p.reason
 		s.writeProblem(w, r, p, retryAfter(err))
-	case server.PrefersJSON(r.Header):
-		outcome.Token = token.fingerprint
+	} else {
+		record.Token = token.fingerprint
+		writeToken(w, r, token)
+	}
+	record.Duration = time.Since(start)
+	s.observer.Request(r.Context(), record)
+}
+
+func writeToken(w http.ResponseWriter, r *http.Request, token *itwinToken) {
+	if server.PrefersJSON(r.Header) {
 		server.WriteJSON(w, http.StatusOK, map[string]any{
 			"access_token": token.access.reveal(), "token_type": "Bearer",
 			"expires_in": int(time.Until(token.expiry).Seconds()), // really left
 		})
-	default:
-		outcome.Token = token.fingerprint
-		server.WriteText(w, http.StatusOK, token.bearer)
+		return
 	}
-	outcome.Duration = time.Since(start)
-	s.observer.Request(r.Context(), outcome)
+	server.WriteText(w, http.StatusOK, token.bearer)
 }
 
 // exchange verifies the user token and returns its subject and the iTwin token.
@@ -260,10 +264,6 @@ func (s *service) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
 func (s *service) notFound(w http.ResponseWriter, r *http.Request) {
 	s.log.Debug("not found", "bytes", len(r.URL.Path)) // not the path: it may hold a token
 	s.writeProblem(w, r, errPath, "")
-}
-
-func healthz(w http.ResponseWriter, _ *http.Request) {
-	server.WriteText(w, http.StatusOK, []byte("ok\n"))
 }
 
 // readyz is 200 once there have been keys and a token, during an outage too: all

@@ -109,11 +109,10 @@ func run(ctx context.Context, p program) error {
 
 // commit is the one that the program was built from, if Go knows it.
 func commit() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				return s.Value
-			}
+	info, _ := debug.ReadBuildInfo() // always there with modules
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
 		}
 	}
 	return "unknown"
@@ -148,10 +147,9 @@ func runDemo(ctx context.Context, p program, args []string) error {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(p.stderr)
 	lifetime := flags.Duration("token-life", time.Hour, "how long an iTwin token lives")
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp): // printed already
-		return nil
-	case err != nil || flags.NArg() > 0:
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil // printed already
+	} else if err != nil || flags.NArg() > 0 {
 		return fmt.Errorf("%w: demo takes only -token-life", errUsage)
 	}
 	d, err := demo.Start(*lifetime)
@@ -204,7 +202,7 @@ func (s *service) run(ctx context.Context, listener net.Listener, handler http.H
 	defer stop()
 	running.Go(func() { s.users.keys.Run(background) })
 	running.Go(func() { s.tokens.Run(background) })
-	srv := server.Server{Listener: listener, Handler: handler, Log: s.log, Stopping: func() {
+	srv := server.Server{Listener: listener, Handler: handler, Origins: s.config.Origins, Log: s.log, Stopping: func() {
 		s.draining.Store(true)
 		s.log.Info("shutting down")
 	}}

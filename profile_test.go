@@ -15,7 +15,7 @@ import (
 )
 
 // BenchmarkServe answers 4,000 requests over sockets, each of 2,000 tokens twice:
-// first new, then known. Its CPU profile is for builds with -pgo (make profile).
+// first new, then known. make profile makes its CPU profile.
 func BenchmarkServe(b *testing.B) {
 	s := standin.ForTest(b)
 	tokens := manyTokens(s, 2000)

@@ -1,4 +1,4 @@
-// A page of another origin in a real Chromium: what it may read of the token server's answers, and when it is kept out.
+// A page of another origin in Chromium: what it can read of the token server's answers, and what CORS blocks.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -13,7 +13,7 @@ import { USER, startIMS, startTenant } from './provider.mjs';
 import { buildServer, settings, startServer, tokenIn } from './server.mjs';
 import { beginSignIn, signIn } from './signin.mjs';
 
-let certificates, built, app, stranger, pages, tenant, ims, user, browser;
+let certificates, built, app, otherSite, pages, tenant, ims, user, browser;
 
 before(async () => {
   certificates = makeCertificates();
@@ -22,7 +22,7 @@ before(async () => {
   pages.listen(0, '127.0.0.1');
   await once(pages, 'listening');
   app = `http://localhost:${pages.address().port}`;
-  stranger = `http://stranger.localhost:${pages.address().port}`; // Chromium takes every *.localhost for this machine
+  otherSite = `http://other.localhost:${pages.address().port}`; // Chromium resolves *.localhost to this machine
   tenant = await startTenant(certificates, `${app}/`);
   ims = await startIMS(certificates);
   user = await signIn(tenant, certificates);
@@ -39,7 +39,7 @@ after(async () => {
   certificates?.remove();
 });
 
-/** Chromium that trusts this run's leaf alone beside its own CAs, and looks up no host but this one. */
+/** Starts a Chromium that trusts this run's leaf, and resolves no host but this machine. */
 function launch() {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
@@ -59,9 +59,9 @@ async function start(t, more = {}) {
 }
 
 /**
- * Opens a page of `origin`. `fetch` has its script ask, and resolves to what the script could read: `{ status, type,
- * challenge, retryAfter, body }`, or `{ rejected }`, the error's name. `traffic` lists what the browser got of /getToken,
- * preflights too, as "METHOD status protocol"; `console` holds what the browser told its developer.
+ * Opens a page of `origin`. `fetch` runs in its script, and returns what the script could read: `{ status, type,
+ * challenge, retryAfter, body }`, or `{ rejected }`, the error's name. `traffic` lists the answers from /getToken,
+ * preflights too, as "METHOD status protocol"; `console` lists the messages of the browser's console.
  */
 async function open(t, origin) {
   const page = await browser.newPage();
@@ -69,7 +69,7 @@ async function open(t, origin) {
   await page.goto(`${origin}/`);
   const console = [];
   page.on('console', (message) => console.push(message.text()));
-  const traffic = await watch(page);
+  const traffic = await recordTraffic(page);
   return { page, console, traffic, fetch: (url, init) => page.evaluate(fetchInPage, { url, init }) };
 }
 
@@ -90,13 +90,13 @@ async function fetchInPage({ url, init }) {
   }
 }
 
-async function watch(page) {
+async function recordTraffic(page) {
   const devtools = await page.context().newCDPSession(page);
   const methods = new Map();
   const traffic = [];
   devtools.on('Network.requestWillBeSent', ({ requestId, request }) => methods.set(requestId, request.method));
   devtools.on('Network.responseReceived', ({ requestId, response }) => {
-    if (!response.url.endsWith('/getToken')) return; // the page itself, its icon
+    if (!response.url.endsWith('/getToken')) return; // the page, its icon
     traffic.push(`${methods.get(requestId)} ${response.status} ${response.protocol}`);
   });
   await devtools.send('Network.enable');
@@ -129,14 +129,14 @@ test('a user signs in on the page, and the page gets an iTwin token', async (t) 
   assert.ok(await ims.check(token), 'IMS granted it');
 });
 
-test('a page reads the token as text and as JSON, with headers of its own, after one preflight', async (t) => {
+test('a page reads the token as text and as JSON, with other request headers, after one preflight', async (t) => {
   const server = await start(t);
   const { fetch, traffic } = await open(t, app);
   const tracing = {
     'X-Correlation-Id': '7d1c', traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', baggage: 'a=b',
   };
   const text = await fetch(`${server.url}/getToken`, bearer(user.access_token, tracing));
-  await sleep(6000); // past the 5 s for which a browser keeps a preflight without Access-Control-Max-Age
+  await sleep(6000); // browsers cache a preflight without Access-Control-Max-Age for 5 s
   const json = await fetch(`${server.url}/getToken`, bearer(user.access_token, { ...tracing, Accept: 'application/json' }));
   for (const answer of [text, json]) {
     assert.equal(answer.status, 200, answer.rejected ?? answer.body);
@@ -145,7 +145,7 @@ test('a page reads the token as text and as JSON, with headers of its own, after
     assert.ok(await ims.check(token), 'IMS granted it');
   }
   const wire = traffic.map((line) => line.replace(/ \S+$/, ''));
-  assert.deepEqual(wire.toSorted(), ['GET 200', 'GET 200', 'OPTIONS 204'], 'one preflight, kept for later');
+  assert.deepEqual(wire.toSorted(), ['GET 200', 'GET 200', 'OPTIONS 204'], 'one preflight, cached');
 });
 
 test('a page reads why it was refused', async (t) => {
@@ -171,10 +171,10 @@ test('a page reads why it was refused', async (t) => {
   assert.equal((await fetch(`${server.url}/elsewhere`, bearer(user.access_token))).status, 404);
 });
 
-test('a page reads when to ask again', async (t) => {
-  const gone = await startIMS(certificates);
-  await gone.close();
-  const unreachable = await start(t, { AUTHORITY: gone.url });
+test('a page reads Retry-After', async (t) => {
+  const stopped = await startIMS(certificates);
+  await stopped.close();
+  const unreachable = await start(t, { AUTHORITY: stopped.url });
   const refused = await start(t, { CLIENT_SECRET: 'wrong+/secret=' });
   const { fetch } = await open(t, app);
   for (const [server, status] of [[unreachable, 503], [refused, 502]]) {
@@ -184,16 +184,16 @@ test('a page reads when to ask again', async (t) => {
   }
 });
 
-test('an origin list keeps strangers out and lets its own in', async (t) => {
+test('an origin list blocks other origins and allows its own', async (t) => {
   const server = await start(t, { CORS_ORIGINS: `https://viewer.example,${app}` });
   const url = `${server.url}/getToken`;
 
-  const outside = await open(t, stranger);
+  const outside = await open(t, otherSite);
   assert.deepEqual(await outside.fetch(url, bearer(user.access_token)), { rejected: 'TypeError' });
-  assert.deepEqual(await outside.fetch(url), { rejected: 'TypeError' }, 'not even a 401 that needs no preflight');
+  assert.deepEqual(await outside.fetch(url), { rejected: 'TypeError' }, 'a 401 without a preflight is blocked too');
   assert.equal(outside.console.filter((line) => line.includes('blocked by CORS policy')).length, 2, outside.console.join('\n'));
   await server.logged('status=401'); // and so the lines before it
-  assert.ok(!server.log().includes('status=200'), 'the preflight stopped the request that held a good token');
+  assert.ok(!server.log().includes('status=200'), 'the preflight blocked the request with a good token');
 
   const inside = await open(t, app);
   const answer = await inside.fetch(url, bearer(user.access_token, { traceparent: '00-1-1-01' }));
@@ -204,7 +204,7 @@ test('an origin list keeps strangers out and lets its own in', async (t) => {
   assert.match(refused.challenge, /error="invalid_token"/);
 });
 
-test('over TLS a page speaks HTTP/2', async (t) => {
+test('over TLS a page uses HTTP/2', async (t) => {
   const server = await start(t, { TLS_CERT_FILE: certificates.certFile, TLS_KEY_FILE: certificates.keyFile });
   const { fetch, traffic } = await open(t, app);
   const answer = await fetch(`${server.url}/getToken`, bearer(user.access_token));

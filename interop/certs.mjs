@@ -1,4 +1,4 @@
-// Certificates made afresh for one run: a CA that nobody else trusts, and one leaf for this machine's loopback names.
+// The certificates of one run: a new CA, and a leaf for this machine's loopback names.
 
 import { execFileSync } from 'node:child_process';
 import { createHash, X509Certificate } from 'node:crypto';
@@ -9,9 +9,9 @@ import { join } from 'node:path';
 const KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'];
 
 /**
- * Makes the CA and the leaf in a new temporary folder.
+ * Creates the CA and the leaf in a new temporary folder.
  * `caFile`, `certFile` and `keyFile` are paths (for SSL_CERT_FILE and the server's TLS settings), `ca`, `cert` and `key`
- * their contents in PEM, and `pin` the leaf's SHA-256 public key hash as Chromium takes it. `remove` deletes the folder.
+ * their contents in PEM, and `pin` the SHA-256 hash of the leaf's public key, for Chromium. `remove` deletes the folder.
  */
 export function makeCertificates() {
   const folder = mkdtempSync(join(tmpdir(), 'interop-certs-'));

@@ -1,4 +1,4 @@
-// The built token server between two real OpenID providers: a tenant that signs users in, and IMS, which grants.
+// The token server between two real OpenID providers: a tenant where users sign in, and IMS.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { makeCertificates } from './certs.mjs';
 import { API_SCOPE, APP, AUDIENCE, AUDIENCE_ES256, IMS_SCOPE, OLD_SCOPE, SERVICE, USER, startIMS, startTenant } from './provider.mjs';
-import { assertSilent, buildServer, settings, startServer, tokenIn } from './server.mjs';
+import { assertNoSecrets, buildServer, settings, startServer, tokenIn } from './server.mjs';
 import { signIn } from './signin.mjs';
 
 let certificates, built, tenant, ims, user;
@@ -30,13 +30,13 @@ after(async () => {
 });
 
 /** Starts the server for one test; `more` are settings without their prefix. */
-async function start(t, more = {}, { from = tenant, grantedBy = ims } = {}) {
-  const server = await startServer(built, settings(from, grantedBy, certificates, more));
+async function start(t, more = {}, providers = {}) {
+  const server = await startServer(built, settings(providers.tenant ?? tenant, providers.ims ?? ims, certificates, more));
   t.after(server.stop);
   return server;
 }
 
-/** Asserts a refusal with its challenge; `words` must be in the `error_description`. */
+/** Asserts a refusal with its challenge, which matches `words`. */
 function assertRefused(answer, status, error, words) {
   const challenge = answer.headers['www-authenticate'] ?? '';
   assert.equal(answer.status, status, answer.body);
@@ -44,8 +44,8 @@ function assertRefused(answer, status, error, words) {
   assert.match(challenge, words);
 }
 
-/** Asserts an honest "not now": the status, and after how many whole seconds to ask again. */
-function assertNotNow(answer, status) {
+/** Asserts a temporary failure: the status, and Retry-After in whole seconds. */
+function assertUnavailable(answer, status) {
   assert.equal(answer.status, status, answer.body);
   assert.match(answer.headers['retry-after'] ?? '', /^[1-9]\d*$/, 'Retry-After in seconds');
 }
@@ -64,7 +64,7 @@ test('an access token (at+jwt) is exchanged for a token that IMS granted', async
   await server.logged(USER.sub);
 });
 
-test('as JSON it comes with the seconds that the token truly has left', async (t) => {
+test('JSON contains the seconds until the token expires', async (t) => {
   const server = await start(t);
   const answer = await server.getToken(user.access_token, { accept: 'application/json' });
   assert.equal(answer.status, 200, answer.body);
@@ -72,10 +72,10 @@ test('as JSON it comes with the seconds that the token truly has left', async (t
   const { exp } = await ims.check(access_token);
   assert.deepEqual([token_type, rest], ['Bearer', {}]);
   const left = exp - Date.now() / 1000;
-  assert.ok(Math.abs(expires_in - left) < 5, `expires_in is ${expires_in}, and the token's own exp is ${left} s away`);
+  assert.ok(Math.abs(expires_in - left) < 5, `expires_in = ${expires_in}, want about ${left}`);
 });
 
-test('an ID token passes only where the audience names the app', async (t) => {
+test('an ID token is accepted only if the audience setting contains the app', async (t) => {
   const strict = await start(t);
   assertRefused(await strict.getToken(user.id_token), 401, 'invalid_token', /audience/);
   const server = await start(t, { AUTH0_AUDIENCE: `${APP},${AUDIENCE}` });
@@ -83,28 +83,28 @@ test('an ID token passes only where the audience names the app', async (t) => {
   assert.equal((await server.getToken(user.access_token)).status, 200);
 });
 
-test('an opaque access token is told apart from a JWT, with the remedy', async (t) => {
+test('the refusal of an opaque access token mentions the audience', async (t) => {
   const server = await start(t);
   const { access_token } = await signIn(tenant, certificates, { resource: null });
   assert.equal(access_token.split('.').length, 1, 'opaque');
   assertRefused(await server.getToken(access_token), 401, 'invalid_token', /not a JWT.*audience/);
 });
 
-test('a token that the tenant signed with ES256 is refused', async (t) => {
+test('a token signed with ES256 is refused', async (t) => {
   const server = await start(t);
   const { access_token } = await signIn(tenant, certificates, { resource: AUDIENCE_ES256 });
   assertRefused(await server.getToken(access_token), 401, 'invalid_token', /error_description="[^"]+"/);
 });
 
-test('a token of another tenant is refused and costs no key fetch', async (t) => {
-  const stranger = await startTenant(certificates);
-  t.after(stranger.close);
+test('a token of another tenant is refused without a key fetch', async (t) => {
+  const other = await startTenant(certificates);
+  t.after(other.close);
   const server = await start(t);
   assert.equal((await server.getToken(user.access_token)).status, 200);
   const fetches = tenant.keyFetches();
-  const { access_token } = await signIn(stranger, certificates);
+  const { access_token } = await signIn(other, certificates);
   assertRefused(await server.getToken(access_token), 401, 'invalid_token', /issuer/);
-  assert.deepEqual([tenant.keyFetches() - fetches, stranger.keyFetches()], [0, 0]);
+  assert.deepEqual([tenant.keyFetches() - fetches, other.keyFetches()], [0, 0]);
 });
 
 test('a required scope must be in the token', async (t) => {
@@ -114,35 +114,35 @@ test('a required scope must be in the token', async (t) => {
   assertRefused(await server.getToken(access_token), 403, 'insufficient_scope', new RegExp(`scope="${API_SCOPE}"`));
 });
 
-test('a new signing key works at once, a withdrawn one no more', async (t) => {
-  const own = await startTenant(certificates);
-  t.after(own.close);
-  const server = await start(t, {}, { from: own });
+test('a new signing key is accepted at once, a removed one is refused', async (t) => {
+  const rotating = await startTenant(certificates);
+  t.after(rotating.close);
+  const server = await start(t, {}, { tenant: rotating });
   const status = async (token) => (await server.getToken(token)).status;
-  const first = (await signIn(own, certificates)).access_token;
+  const first = (await signIn(rotating, certificates)).access_token;
   assert.equal(await status(first), 200);
 
-  own.rotate();
-  const second = (await signIn(own, certificates)).access_token;
+  rotating.rotate();
+  const second = (await signIn(rotating, certificates)).access_token;
   assert.equal(await status(second), 200, 'signed with the new key');
-  assert.equal(await status(first), 200, 'the former key is still published');
+  assert.equal(await status(first), 200, 'the old key is still published');
 
-  own.rotate({ keep: false });
-  const third = (await signIn(own, certificates)).access_token;
-  assert.equal(await status(third), 200, 'an unknown kid has the keys fetched again');
+  rotating.rotate({ keep: false });
+  const third = (await signIn(rotating, certificates)).access_token;
+  assert.equal(await status(third), 200, 'an unknown kid causes a key fetch');
   for (const token of [first, second]) {
     assertRefused(await server.getToken(token), 401, 'invalid_token', /key/);
   }
   assert.equal(await status(third), 200);
 });
 
-test('a wrong secret is a 502 in our own words, and a corrected file needs no restart', async (t) => {
+test('a wrong secret is a 502 without IMS\'s answer, and a corrected file needs no restart', async (t) => {
   const file = join(built.folder, 'secret');
   writeFileSync(file, 'wrong+/secret=:100%25\n');
   const server = await start(t, { CLIENT_SECRET: '', CLIENT_SECRET_FILE: file });
   server.secrets.add('wrong+/secret=:100%25');
   const answer = await server.getToken(user.access_token);
-  assertNotNow(answer, 502);
+  assertUnavailable(answer, 502);
 
   const { error, error_description } = await ims.refusal();
   assert.ok(!answer.body.includes(error) && !answer.body.includes(error_description), answer.body);
@@ -150,60 +150,60 @@ test('a wrong secret is a 502 in our own words, and a corrected file needs no re
   await server.logged(error);
 
   writeFileSync(file, `${SERVICE.secret}\n`);
-  const deadline = Date.now() + 10_000; // twice what the server promises after IMS is back
+  const deadline = Date.now() + 10_000; // twice the server's promise
   let status;
   while ((status = (await server.getToken(user.access_token)).status) !== 200 && Date.now() < deadline) await sleep(200);
-  assert.equal(status, 200, `after the secret was corrected:\n${server.log()}`);
+  assert.equal(status, 200, `with the corrected secret:\n${server.log()}`);
 });
 
 test('a scope that IMS does not grant is a 502, and the log names invalid_scope', async (t) => {
   const server = await start(t, { SCOPE: OLD_SCOPE });
-  assertNotNow(await server.getToken(user.access_token), 502);
+  assertUnavailable(await server.getToken(user.access_token), 502);
   await server.logged('invalid_scope');
 });
 
-test('IMS may grant opaque tokens: handed out as they are', async (t) => {
-  const other = await startIMS(certificates, 'opaque');
-  t.after(other.close);
-  const server = await start(t, {}, { grantedBy: other });
+test('opaque iTwin tokens are returned unchanged', async (t) => {
+  const opaque = await startIMS(certificates, 'opaque');
+  t.after(opaque.close);
+  const server = await start(t, {}, { ims: opaque });
   const answer = await server.getToken(user.access_token);
   assert.equal(answer.status, 200, answer.body);
-  const introspected = await other.check(tokenIn(answer));
+  const introspected = await opaque.check(tokenIn(answer));
   assert.deepEqual([introspected?.client_id, introspected?.scope], [SERVICE.id, IMS_SCOPE]);
 });
 
-test('a provider that is gone, or whose certificate nobody vouches for, is a 503', async (t) => {
-  const gone = await startIMS(certificates);
-  await gone.close();
-  assertNotNow(await (await start(t, {}, { grantedBy: gone })).getToken(user.access_token), 503);
+test('a provider that is down or has an untrusted certificate causes a 503', async (t) => {
+  const stopped = await startIMS(certificates);
+  await stopped.close();
+  assertUnavailable(await (await start(t, {}, { ims: stopped })).getToken(user.access_token), 503);
 
-  const { SSL_CERT_FILE, ...distrusting } = settings(tenant, ims, certificates);
-  const server = await startServer(built, distrusting);
+  const { SSL_CERT_FILE, ...withoutCA } = settings(tenant, ims, certificates);
+  const server = await startServer(built, withoutCA);
   t.after(server.stop);
   const [grants, fetches] = [ims.grants(), tenant.keyFetches()];
-  assertNotNow(await server.getToken(user.access_token), 503);
+  assertUnavailable(await server.getToken(user.access_token), 503);
   assert.deepEqual([ims.grants() - grants, tenant.keyFetches() - fetches], [0, 0]);
 });
 
-/** Runs `check` with a token and resolves to its exit `status` and `output`; asserts that it told no secret. */
+/** Runs `check` with a token, asserts that its output contains no secret, and returns exit `status` and `output`. */
 async function check(token, more) {
   const options = { cwd: built.folder, env: settings(tenant, ims, certificates, more) };
   const [status, output] = await new Promise((resolve) => {
     execFile(built.binary, ['check', token], options, (error, stdout, stderr) => resolve([error?.code ?? 0, stdout + stderr]));
   });
-  assertSilent(output, [token, SERVICE.secret, USER.name, USER.email]);
+  assertNoSecrets(output, [token, SERVICE.secret, USER.name, USER.email]);
   return { status, output };
 }
 
-test('check finds both providers well, and says what is wrong', async () => {
+test('check accepts both providers, and names what is wrong', async () => {
   const good = await check(user.access_token);
   assert.equal(good.status, 0, good.output);
 
-  /** What is wrong: the lines that are not there when all is well. */
+  /** Returns the lines that are not in a good report. */
   const faults = ({ status, output }) => {
     assert.notEqual(status, 0, output);
-    const well = good.output.split('\n');
-    return output.split('\n').filter((line) => !well.includes(line)).join('\n');
+    const lines = good.output.split('\n');
+    return output.split('\n').filter((line) => !lines.includes(line)).join('\n');
   };
   const assertNamed = (words, text) => words.forEach((word) => assert.ok(text.includes(word), `${word} in:\n${text}`));
   assertNamed(['audience', APP, AUDIENCE], faults(await check(user.id_token)));

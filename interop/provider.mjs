@@ -1,5 +1,5 @@
-// oidc-provider, a certified OpenID provider, in the two roles that the token server meets: the tenant that signs users
-// in (Auth0's place) and IMS, which grants iTwin tokens (Bentley's place). Both over TLS on loopback, keys made afresh.
+// oidc-provider, a certified OpenID provider, in both roles: the tenant where users sign in (in place of Auth0), and IMS,
+// which grants iTwin tokens (in place of Bentley's). Both use TLS on loopback, and new keys.
 
 import { generateKeyPairSync, randomBytes, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
@@ -8,35 +8,35 @@ import https from 'node:https';
 import { createLocalJWKSet, jwtVerify } from 'jose';
 import Provider from 'oidc-provider';
 
-import { ask } from './ask.mjs';
+import { send } from './request.mjs';
 
-/** The API that the sample apps name as audience; a token for it is an RS256 at+jwt (RFC 9068). */
+/** The API that the sample apps request as audience; a token for it is an RS256 at+jwt (RFC 9068). */
 export const AUDIENCE = 'http://tokenserver.sample.bentley.com';
-/** The same API by another name, for which the tenant signs with ES256: genuine, but not an algorithm we take. */
+/** The same API by another name, for which the tenant signs with ES256, which the server refuses. */
 export const AUDIENCE_ES256 = 'http://es256.sample.bentley.com';
 /** The app's client id: the `aud` of ID tokens. */
 export const APP = 'interop-app';
-/** The scope of the API that a token may or may not have. */
+/** A scope of the API, which a token may or may not have. */
 export const API_SCOPE = 'itwin:read';
-/** The one user. The token server may log the subject; it must never log the other two. */
+/** The one user. The token server logs the subject, and must never log the name or the e-mail address. */
 export const USER = { sub: 'auth0|5f7c8ec7c33c6c004bbafe82', name: 'Augusta Byron', email: 'augusta@analytical.example' };
-/** What grants are for, and a scope that IMS knows but does not give to this client: `invalid_scope`. */
+/** The scope of grants, and one that IMS knows but does not grant to this client: `invalid_scope`. */
 export const IMS_SCOPE = 'itwin-platform';
 export const OLD_SCOPE = 'itwinjs';
-/** The client at IMS: id and secret hold what form-encoding changes (RFC 6749 §2.3.1). */
+/** The client at IMS: id and secret contain characters that form-encoding changes (RFC 6749 §2.3.1). */
 export const SERVICE = { id: 'service:interop+1', secret: 'Zm9v+/bar=:100%25&q=1~' };
 
 /**
- * Starts the tenant. `domain` is what ITM_TOKEN_SERVER_AUTH0_DOMAIN takes, `issuer` what its tokens say. `redirectURI`
- * is the app's, where sign-ins end. `rotate({ keep })` signs with a new key from now on and publishes the old ones if
- * `keep`, as restarting the provider with other `jwks` does. `keyFetches()` counts the answers its JWKS path has given.
+ * Starts the tenant. `domain` is for ITM_TOKEN_SERVER_AUTH0_DOMAIN, `issuer` is in its tokens. `redirectURI` is the
+ * app's, where sign-ins end. `rotate({ keep })` makes it sign with a new key, and still publish the old ones if `keep`.
+ * `keyFetches()` is the number of JWKS requests so far.
  */
 export async function startTenant(certificates, redirectURI = 'http://localhost/') {
   const listener = await listen(certificates);
   const issuer = `${listener.url}/`;
   let keys = [signingKey('RS256')];
-  const neighbour = signingKey('ES256');
-  const serve = () => listener.serve(makeProvider(issuer, tenantSettings(redirectURI, [...keys, neighbour])));
+  const otherKey = signingKey('ES256');
+  const serve = () => listener.serve(makeProvider(issuer, tenantSettings(redirectURI, [...keys, otherKey])));
   serve();
   return {
     domain: new URL(issuer).host,
@@ -58,19 +58,19 @@ function tenantSettings(redirectURI, keys) {
   };
   return {
     ...commonSettings(keys),
-    routes: { jwks: '/.well-known/jwks.json' }, // where Auth0 has it
+    routes: { jwks: '/.well-known/jwks.json' }, // as at Auth0
     clients: [{
       client_id: APP,
-      token_endpoint_auth_method: 'none', // an app on a phone or in a page holds no secret: PKCE instead
+      token_endpoint_auth_method: 'none', // a public client, which uses PKCE
       application_type: 'native',
       redirect_uris: [redirectURI],
     }],
     clientBasedCORS: () => true,
-    conformIdTokenClaims: false, // name and e-mail in the ID token, as Auth0 puts them there
+    conformIdTokenClaims: false, // name and e-mail in the ID token, as at Auth0
     claims: { openid: ['sub'], profile: ['name'], email: ['email'] },
     findAccount: (_, id) => ({ accountId: id, claims: () => ({ ...USER, sub: id }) }),
     features: {
-      devInteractions: { enabled: true }, // the provider's own sign-in and consent pages
+      devInteractions: { enabled: true }, // the provider's built-in sign-in and consent pages
       resourceIndicators: {
         enabled: true,
         getResourceServerInfo: (_, resource) => ({
@@ -85,9 +85,9 @@ function tenantSettings(redirectURI, keys) {
 }
 
 /**
- * Starts IMS. `url` is what ITM_TOKEN_SERVER_AUTHORITY takes. `format` is that of the tokens granted, `jwt` or `opaque`.
- * `grants()` counts the tokens granted; `check` resolves to a token's claims if this provider granted it and it still
- * lives, and rejects or is undefined otherwise: a JWT by signature and `jti`, an opaque one by introspection.
+ * Starts IMS. `url` is for ITM_TOKEN_SERVER_AUTHORITY. `format` is the format of its tokens, `jwt` or `opaque`.
+ * `grants()` is the number of tokens granted. `check` returns a token's claims if this provider granted it and it has
+ * not expired, and throws or returns undefined otherwise: a JWT by signature and `jti`, an opaque one by introspection.
  */
 export async function startIMS(certificates, format = 'jwt') {
   const listener = await listen(certificates);
@@ -98,14 +98,14 @@ export async function startIMS(certificates, format = 'jwt') {
   listener.serve(provider);
 
   async function checkJWT(token) {
-    const { body } = await ask(`${listener.url}/jwks`, certificates);
+    const { body } = await send(`${listener.url}/jwks`, certificates);
     const { payload } = await jwtVerify(token, createLocalJWKSet(JSON.parse(body)), {
       issuer: listener.url, typ: 'at+jwt', algorithms: ['RS256'],
     });
     return granted.has(payload.jti) ? payload : undefined;
   }
   async function introspect(token) {
-    const { body } = await ask(`${listener.url}/token/introspection`, { ...certificates, form: { token }, ...basic(SERVICE) });
+    const { body } = await send(`${listener.url}/token/introspection`, { ...certificates, form: { token }, ...basic(SERVICE) });
     const answer = JSON.parse(body);
     return answer.active ? answer : undefined;
   }
@@ -113,8 +113,8 @@ export async function startIMS(certificates, format = 'jwt') {
     url: listener.url,
     grants: () => granted.size,
     check: format === 'jwt' ? checkJWT : introspect,
-    /** The provider's own words to a client with a wrong secret: `{ error, error_description }`. */
-    refusal: async () => JSON.parse((await ask(`${listener.url}/connect/token`, {
+    /** The provider's answer to a client with a wrong secret: `{ error, error_description }`. */
+    refusal: async () => JSON.parse((await send(`${listener.url}/connect/token`, {
       ...certificates, form: { grant_type: 'client_credentials' }, ...basic({ ...SERVICE, secret: 'wrong' }),
     })).body),
     close: listener.close,
@@ -124,12 +124,12 @@ export async function startIMS(certificates, format = 'jwt') {
 function imsSettings(format) {
   return {
     ...commonSettings([signingKey('RS256')]),
-    routes: { token: '/connect/token' }, // where IMS has it
+    routes: { token: '/connect/token' }, // as at IMS
     scopes: [IMS_SCOPE, OLD_SCOPE],
     clients: [{
       client_id: SERVICE.id,
       client_secret: SERVICE.secret,
-      token_endpoint_auth_method: 'client_secret_basic', // the only way in: a secret in the form is refused
+      token_endpoint_auth_method: 'client_secret_basic', // a secret in the form is refused
       grant_types: ['client_credentials'],
       response_types: [],
       redirect_uris: [],
@@ -141,7 +141,7 @@ function imsSettings(format) {
       introspection: { enabled: true, allowedPolicy: () => true },
       resourceIndicators: {
         enabled: true,
-        defaultResource: () => 'urn:itwin-platform', // a grant names none, as at Bentley's
+        defaultResource: () => 'urn:itwin-platform', // the server's grants name none
         getResourceServerInfo: () => ({
           scope: IMS_SCOPE, accessTokenFormat: format, accessTokenTTL: 3600, jwt: { sign: { alg: 'RS256' } },
         }),
@@ -150,7 +150,7 @@ function imsSettings(format) {
   };
 }
 
-/** A provider without its warnings that sign-in pages and storage of this kind are not for production: so they are. */
+/** Creates a provider, without its warnings that the sign-in pages and the storage are not for production. */
 function makeProvider(issuer, settings) {
   const { warn } = console;
   console.warn = () => {};
@@ -172,7 +172,7 @@ function commonSettings(keys) {
   };
 }
 
-/** A fresh private key as JWK, with a `kid` of its own, for one algorithm. */
+/** Creates a private key for one algorithm, as a JWK with a new `kid`. */
 function signingKey(alg) {
   const { privateKey } = alg === 'RS256'
     ? generateKeyPairSync('rsa', { modulusLength: 2048 })
@@ -180,23 +180,23 @@ function signingKey(alg) {
   return { ...privateKey.export({ format: 'jwk' }), alg, use: 'sig', kid: randomUUID() };
 }
 
-/** HTTP Basic as RFC 6749 §2.3.1 wants it, written here anew so that it does not lean on the server's. */
+/** HTTP Basic by RFC 6749 §2.3.1, independent of the server's implementation. */
 function basic({ id, secret }) {
   const encoded = [id, secret].map((half) => new URLSearchParams({ '': half }).toString().slice(1));
   return { headers: { authorization: `Basic ${Buffer.from(encoded.join(':')).toString('base64')}` } };
 }
 
 /**
- * Listens over TLS on a free port of 127.0.0.1 before there is a provider, since an issuer's name holds the port.
- * `serve` puts a provider behind it, at once and in place of the one before; `count` tells a path's requests so far.
+ * Listens with TLS on a free port of 127.0.0.1 before there is a provider, since an issuer's name contains the port.
+ * `serve` replaces the provider behind it; `count` is the number of requests for a path so far.
  */
 async function listen({ key, cert }) {
-  let answer;
+  let handler;
   const counts = new Map();
   const server = https.createServer({ key, cert }, (request, response) => {
     const { pathname } = new URL(request.url, 'https://localhost');
     counts.set(pathname, (counts.get(pathname) ?? 0) + 1);
-    answer(request, response);
+    handler(request, response);
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -204,7 +204,7 @@ async function listen({ key, cert }) {
     url: `https://127.0.0.1:${server.address().port}`,
     serve: (provider) => {
       provider.on('server_error', (_, error) => console.error(error));
-      answer = provider.callback();
+      handler = provider.callback();
     },
     count: (path) => counts.get(path) ?? 0,
     close: async () => {

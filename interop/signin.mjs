@@ -1,14 +1,14 @@
-// A user signs in: the authorization code flow with PKCE (RFC 7636), the way the apps do it, without a browser.
+// A user's sign-in as the apps do it: the authorization code flow with PKCE (RFC 7636), without a browser.
 
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 
-import { ask } from './ask.mjs';
+import { send } from './request.mjs';
 import { API_SCOPE, APP, AUDIENCE, USER } from './provider.mjs';
 
 /**
- * A sign-in about to begin: `authorize` is the address to send the user to, and `redeem(callback)` the form that turns
- * the address they come back to into tokens. With no `resource` (null) the access token will be opaque, as Auth0's is without an audience.
+ * Begins a sign-in: `authorize` is the address to send the user to, and `redeem(callback)` the form that exchanges the
+ * address they return to for tokens. Without a `resource` (null) the access token is opaque, as Auth0's without an audience.
  */
 export function beginSignIn(tenant, { resource = AUDIENCE, scope = API_SCOPE } = {}) {
   const verifier = randomBytes(32).toString('base64url');
@@ -34,22 +34,22 @@ export function beginSignIn(tenant, { resource = AUDIENCE, scope = API_SCOPE } =
   return { authorize: authorize.href, redeem, token: `${tenant.issuer}token` };
 }
 
-/** Signs USER in at the tenant and resolves to its answer: `access_token`, `id_token` and what else it says. */
+/** Signs USER in at the tenant and returns its answer, with `access_token` and `id_token`. */
 export async function signIn(tenant, certificates, options) {
   const { authorize, redeem, token } = beginSignIn(tenant, options);
-  const callback = await walk(authorize, tenant.redirectURI, certificates);
-  const answer = await ask(token, { ...certificates, form: redeem(callback) });
+  const callback = await followSignIn(authorize, tenant.redirectURI, certificates);
+  const answer = await send(token, { ...certificates, form: redeem(callback) });
   assert.equal(answer.status, 200, answer.body);
   return JSON.parse(answer.body);
 }
 
-/** Follows the provider from `url`, filling in its sign-in and consent pages, until it sends the user to `end`. */
-async function walk(url, end, { ca }) {
+/** Follows the provider from `url`, submitting its sign-in and consent pages, until it redirects to `end`. */
+async function followSignIn(url, end, { ca }) {
   const cookies = new Map();
   let form;
   for (let steps = 0; steps < 12; steps++) {
     const headers = { cookie: [...cookies].map((pair) => pair.join('=')).join('; ') };
-    const answer = await ask(url, { ca, form, headers });
+    const answer = await send(url, { ca, form, headers });
     form = undefined;
     for (const cookie of answer.headers['set-cookie'] ?? []) {
       const [, name, value] = /^([^=]+)=([^;]*)/.exec(cookie);
@@ -65,5 +65,5 @@ async function walk(url, end, { ca }) {
       form = { prompt, login: USER.sub, password: 'any' };
     }
   }
-  throw new Error(`the provider did not come to an end: last at ${url}`);
+  throw new Error(`no redirect to ${end}, last at ${url}`);
 }

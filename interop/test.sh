@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The built token server against somebody else's OpenID provider and a real browser: `make interop`.
-# Needs Go, Node.js 20 or newer and openssl. Chromium is installed where apt can, or named by CHROMIUM.
+# Tests the built token server with a certified OpenID provider and a real browser: `make interop`.
+# Needs Go, Node.js 20 or newer and openssl. Installs Chromium with apt-get, unless CHROMIUM names one.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-limit=170 # seconds for the tests, which take about a quarter of it on two idle cores
+limit=300 # seconds; the tests take about 45 on two idle cores
 
-TMPDIR=$(mktemp -d) # certificates, the server and the browser's profile all go here
+TMPDIR=$(mktemp -d) # for certificates, the server and the browser's profile
 export TMPDIR
 tests=
 clean() {
@@ -28,8 +28,8 @@ export CHROMIUM
 
 npm ci --silent
 
-# timeout gives the tests a process group of their own, and whatever signal ends it reaches the whole group.
-timeout -k 5 "$limit" node --test --test-reporter=spec interop.test.mjs browser.test.mjs &
+# timeout runs the tests in a process group, and forwards the signal that ends it to the whole group.
+timeout -k 5 "$limit" node --test --test-reporter=spec interop.test.mjs clients.test.mjs browser.test.mjs &
 tests=$!
 wait "$tests"
 tests=

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"itwin-token-server/internal/standin"
 )
 
 // A pair is a certificate, its issuer's and its key, each in PEM.
@@ -64,9 +66,9 @@ func must(t *testing.T, err error) {
 }
 
 // certificateIn loads the pair in dir.
-func certificateIn(t *testing.T, dir string, log *logBuffer) *Certificate {
+func certificateIn(t *testing.T, dir string, log *standin.Log) *Certificate {
 	t.Helper()
-	c, err := NewCertificate(filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), log.logger())
+	c, err := NewCertificate(filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), logTo(log))
 	must(t, err)
 	return c
 }
@@ -115,8 +117,8 @@ func TestRenewedCertificateIsServedWithinAMinute(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
 				test.first(t, dir, valid(t, 1))
-				var log logBuffer
-				r := start(t, hello, certificateIn(t, dir, &log))
+				log := new(standin.Log)
+				r := start(t, hello, certificateIn(t, dir, log))
 				wantServed(t, r, 1)
 				time.Sleep(time.Hour + 7*time.Second)
 				wantServed(t, r, 1)
@@ -135,7 +137,7 @@ func TestCertificateFilesAreReadTwiceAMinuteAtMost(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		valid(t, 1).write(t, dir)
-		r := start(t, hello, certificateIn(t, dir, new(logBuffer)))
+		r := start(t, hello, certificateIn(t, dir, new(standin.Log)))
 		valid(t, 2).write(t, dir)
 		time.Sleep(30*time.Second - 1)
 		wantServed(t, r, 1)
@@ -150,7 +152,7 @@ func TestHandshakesDoNotWaitForTheFiles(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		valid(t, 1).write(t, dir)
-		c := certificateIn(t, dir, new(logBuffer))
+		c := certificateIn(t, dir, new(standin.Log))
 		r := start(t, hello, c)
 		time.Sleep(time.Hour)
 		c.mu.Lock() // as the handshake that reads does
@@ -191,8 +193,8 @@ func TestBrokenPairIsLoggedOnceAndThePreviousOneKept(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
 				valid(t, 1).write(t, dir)
-				var log logBuffer
-				r := start(t, hello, certificateIn(t, dir, &log))
+				log := new(standin.Log)
+				r := start(t, hello, certificateIn(t, dir, log))
 				for round := 1; round <= 2; round++ { // logged again after a good one
 					test.write(t, dir, valid(t, 100))
 					for range 3 {
@@ -216,7 +218,7 @@ func TestCertificateExpiry(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		valid(t, 1).write(t, dir)
-		c := certificateIn(t, dir, new(logBuffer))
+		c := certificateIn(t, dir, new(standin.Log))
 		want := time.Now().AddDate(1, 0, 0)
 		if got := c.Expiry(); !got.Equal(want) {
 			t.Errorf("got %v, want %v", got, want)

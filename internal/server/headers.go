@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"path"
 	"slices"
+	"strings"
 )
 
 // Header values that never change are made once, not for each answer.
@@ -41,6 +42,14 @@ func Headers(origins []string, next http.Handler) http.Handler {
 	})
 }
 
+// headerLines returns the headers of [Headers] that do not depend on the request.
+func headerLines(origins []string) string {
+	h, text := http.Header{"Cache-Control": noStore, "X-Content-Type-Options": noSniff}, new(strings.Builder)
+	setCORS(h, origins, "")
+	h.Write(text) // to memory: cannot fail
+	return text.String()
+}
+
 // mustClose reports whether the connection must end with the answer, because a
 // body may follow the request and is not read. HTTP/2 ends the stream by itself.
 //
@@ -73,7 +82,8 @@ func setCORS(h http.Header, origins []string, origin string) bool {
 // /%67etToken for it.
 func ExactPaths(notFound, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.EscapedPath() != path.Clean("/"+r.URL.Path) {
+		sent := r.URL.EscapedPath()
+		if !strings.HasPrefix(sent, "/") || sent != r.URL.Path || sent != path.Clean(sent) {
 			notFound.ServeHTTP(w, r)
 			return
 		}

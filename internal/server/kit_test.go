@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"itwin-token-server/internal/standin"
 	"itwin-token-server/internal/telemetry"
 )
 
@@ -72,7 +73,7 @@ func (p *pipes) client() *http.Client {
 // A running is a server under [Run].
 type running struct {
 	*pipes
-	log     *logBuffer
+	log     *standin.Log
 	stop    context.CancelFunc
 	stopped chan struct{} // closed by Stopping
 	ended   chan error    // what Run returned
@@ -82,8 +83,8 @@ type running struct {
 func start(t *testing.T, handler http.Handler, certificate ...*Certificate) *running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	r := &running{pipes: newPipes(), log: new(logBuffer), stop: cancel, stopped: make(chan struct{}), ended: make(chan error, 1)}
-	s := Server{Listener: r.pipes, Handler: handler, Log: r.log.logger(), Stopping: func() { close(r.stopped) }}
+	r := &running{pipes: newPipes(), log: new(standin.Log), stop: cancel, stopped: make(chan struct{}), ended: make(chan error, 1)}
+	s := Server{Listener: r.pipes, Handler: handler, Log: logTo(r.log), Stopping: func() { close(r.stopped) }}
 	if len(certificate) > 0 {
 		s.Certificate = certificate[0]
 	}
@@ -114,27 +115,22 @@ func text(resp *http.Response, err error) (string, error) {
 	return resp.Status + " " + string(body), err
 }
 
+// exchange sends a request written by hand, and reads the head of its answer.
+func exchange(t *testing.T, conn net.Conn, request string) *http.Response {
+	t.Helper()
+	go io.WriteString(conn, request)
+	method, _, _ := strings.Cut(request, " ")
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	if err != nil {
+		t.Fatalf("%.60q: %v", request, err)
+	}
+	return resp
+}
+
 var hello = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })
 
-// A logBuffer is a log that a test can read.
-type logBuffer struct {
-	mu   sync.Mutex // guards text
-	text strings.Builder
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-func (b *logBuffer) logger() *slog.Logger { return telemetry.NewLog(b, "text", slog.LevelDebug) }
+// logTo returns a logger that writes to a log that a test can read.
+func logTo(log *standin.Log) *slog.Logger { return telemetry.NewLog(log, "text", slog.LevelDebug) }
 
 func wantContains(t *testing.T, text string, parts ...string) {
 	t.Helper()

@@ -1,105 +1,48 @@
 package server
 
 import (
+	"bytes"
 	"errors"
 	"net"
+	"slices"
 	"sync"
-	"sync/atomic"
 )
 
-// Bounds on all connections together, which net/http does not have: an idle one
-// over TLS takes 40 KiB, and a header of many short lines 20 times its size.
-const (
-	maxConnections  = 2200    // at once; further ones wait until they are accepted
-	busyConnections = 2000    // above this, each answer ends its connection
-	maxReceived     = 8 << 20 // bytes not yet answered, on all connections
-	freeReceived    = 4 << 10 // bytes that each connection may send beyond that: a usual request
-)
+// maxConnections is how many connections are open at once; further ones wait to
+// be accepted. It bounds the memory for headers that are never completed, of
+// which net/http may need 100 KiB for one connection.
+const maxConnections = 2500
 
-var errTooMuch = errors.New("too much received on all connections")
-
-// A limitedListener keeps the bounds on its connections.
+// A limitedListener accepts at most maxConnections at once.
 type limitedListener struct {
 	net.Listener
-	open     chan struct{} // one element for each connection
-	closed   chan struct{}
-	close    func()
-	received atomic.Int64 // bytes not yet answered
+	slots   chan struct{} // one element for each open connection
+	headers []byte        // for answers that net/http gives before any handler
 }
 
-func limit(l net.Listener) *limitedListener {
-	closed := make(chan struct{})
-	return &limitedListener{
-		Listener: l, open: make(chan struct{}, maxConnections),
-		closed: closed, close: sync.OnceFunc(func() { close(closed) }),
-	}
+// limit limits l; headers are lines for answers over plain http.
+func limit(l net.Listener, headers string) *limitedListener {
+	return &limitedListener{l, make(chan struct{}, maxConnections), []byte(headers)}
 }
 
 func (l *limitedListener) Accept() (net.Conn, error) {
-	select {
-	case l.open <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
+	l.slots <- struct{}{}
 	conn, err := l.Listener.Accept()
 	if err != nil {
-		<-l.open
+		<-l.slots
 		return nil, err
 	}
-	return &limitedConn{Conn: conn, listener: l}, nil
+	return &limitedConn{Conn: conn, headers: l.headers, release: sync.OnceFunc(func() { <-l.slots })}, nil
 }
-
-func (l *limitedListener) Close() error {
-	l.close()
-	return l.Listener.Close()
-}
-
-func (l *limitedListener) busy() bool { return len(l.open) > busyConnections }
 
 type limitedConn struct {
 	net.Conn
-	listener *limitedListener
-
-	mu       sync.Mutex // guards what follows
-	received int64      // since the last answer
-	closed   bool
-}
-
-func (c *limitedConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return n, err
-	}
-	c.received += int64(n)
-	if c.listener.received.Add(int64(n)) > maxReceived && c.received > freeReceived {
-		return 0, errTooMuch
-	}
-	return n, err
-}
-
-func (c *limitedConn) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	c.answered()
-	c.mu.Unlock()
-	return c.Conn.Write(p)
-}
-
-// answered stops counting what was received; c.mu is held.
-func (c *limitedConn) answered() {
-	c.listener.received.Add(-c.received)
-	c.received = 0
+	headers []byte
+	release func()
 }
 
 func (c *limitedConn) Close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.closed {
-		c.closed = true
-		c.answered()
-		<-c.listener.open
-	}
+	defer c.release()
 	return c.Conn.Close()
 }
 
@@ -109,4 +52,17 @@ func (c *limitedConn) CloseWrite() error {
 		return conn.CloseWrite()
 	}
 	return errors.ErrUnsupported
+}
+
+// Write adds the headers to an answer of net/http itself, such as 400, 417 or
+// 431. All others have them.
+func (c *limitedConn) Write(p []byte) (int, error) {
+	status, rest, _ := bytes.Cut(p, []byte("\r\n"))
+	if len(c.headers) == 0 || !bytes.HasPrefix(status, []byte("HTTP/1.1 ")) || bytes.Contains(rest, []byte("Cache-Control: no-store\r\n")) {
+		return c.Conn.Write(p)
+	}
+	if _, err := c.Conn.Write(slices.Concat(status, []byte("\r\n"), c.headers, rest)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }

@@ -75,8 +75,8 @@ func TestListenSaysWhatToDo(t *testing.T) {
 	defer taken.Close()
 	_, port, _ := net.SplitHostPort(taken.Addr().String())
 	for _, test := range []struct{ name, host, port, first, last string }{
-		{"a taken port", "127.0.0.1", port, "want to listen on port " + port + ", got: listen tcp 127.0.0.1:" + port + ": ", "; end what has it, or set ITM_TOKEN_SERVER_PORT to another"},
-		{"an address of another machine", "192.0.2.1", "0", `want to listen on "192.0.2.1", got: listen tcp 192.0.2.1:0: `, "; set ITM_TOKEN_SERVER_HOST to an address of this machine, or leave it out"},
+		{"a taken port", "127.0.0.1", port, "cannot listen on port " + port + ": ", "set ITM_TOKEN_SERVER_PORT to another port"},
+		{"an address of another machine", "192.0.2.1", "0", `cannot listen on host "192.0.2.1": `, "set ITM_TOKEN_SERVER_HOST to an address of this machine, or leave it empty"},
 	} {
 		listener, err := Listen(test.host, test.port)
 		if err == nil {
@@ -103,28 +103,28 @@ func lines(log func(*slog.Logger)) []string {
 }
 
 func TestAnnounce(t *testing.T) {
-	const plain = `level=WARN msg="plain http: whoever shares the network can read the tokens; set ITM_TOKEN_SERVER_TLS_CERT_FILE and _TLS_KEY_FILE, or let only a TLS proxy reach this port"`
+	const plain = `level=WARN msg="plain http: anyone on the same network can read the tokens; set ITM_TOKEN_SERVER_TLS_CERT_FILE and _TLS_KEY_FILE, or make this port reachable for a TLS proxy only"`
 	for _, test := range []struct {
 		addr string
 		tls  bool
 		want []string
 	}{
 		{"127.0.0.1:3001", false, []string{
-			`level=INFO msg=listening addr=127.0.0.1:3001`,
+			`level=INFO msg=listening addr=127.0.0.1:3001 port_from=PORT`,
 			`level=INFO msg=reachable from="this machine" url=http://localhost:3001/getToken`,
 			`level=INFO msg=reachable from="the Android emulator" url=http://10.0.2.2:3001/getToken`,
 		}},
 		{"[::1]:3001", false, []string{
-			`level=INFO msg=listening addr=[::1]:3001`,
+			`level=INFO msg=listening addr=[::1]:3001 port_from=PORT`,
 			`level=INFO msg=reachable from="this machine" url=http://[::1]:3001/getToken`,
 		}},
 		{"192.0.2.7:3001", false, []string{
-			`level=INFO msg=listening addr=192.0.2.7:3001`,
+			`level=INFO msg=listening addr=192.0.2.7:3001 port_from=PORT`,
 			`level=INFO msg=reachable from="the network" url=http://192.0.2.7:3001/getToken`,
 			plain,
 		}},
 		{"192.0.2.7:443", true, []string{
-			`level=INFO msg=listening addr=192.0.2.7:443`,
+			`level=INFO msg=listening addr=192.0.2.7:443 port_from=PORT`,
 			`level=INFO msg=reachable from="the network" url=https://192.0.2.7:443/getToken`,
 		}},
 	} {

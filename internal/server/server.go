@@ -23,7 +23,7 @@ const (
 	headerTimeout  = 10 * time.Second // for the whole header to arrive
 	requestTimeout = 30 * time.Second // for a request and its answer
 	idleTimeout    = 2 * time.Minute  // between two requests on a connection
-	maxHeaderBytes = 28 << 10         // net/http adds 4 KiB: a token of 16 KiB and as much again
+	maxHeaderBytes = 12 << 10         // net/http adds 4 KiB: a user token of 8 KiB and as much again
 	maxStreams     = 32               // at once, on an HTTP/2 connection
 	maxBodyBytes   = 64 << 10         // received on an HTTP/2 connection and not read; the least that net/http accepts
 )
@@ -43,6 +43,7 @@ const maxPanicBytes = 4 << 10
 type Server struct {
 	Listener    net.Listener
 	Handler     http.Handler
+	Origins     []string     // as for [Headers]
 	Certificate *Certificate // nil: plain http
 	Log         *slog.Logger
 	Stopping    func() // called when the shutdown begins
@@ -54,11 +55,10 @@ type Server struct {
 func Run(ctx context.Context, s Server) error {
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	listener := limit(s.Listener)
 	var stopping atomic.Bool
-	server := newServer(requests, closeIf(func() bool { return stopping.Load() || listener.busy() }, s.Handler), s.Log)
+	server := newServer(requests, closeWhen(&stopping, s.Handler), s.Log)
 	failed := make(chan error, 1)
-	go func() { failed <- serve(server, listener, s.Certificate) }()
+	go func() { failed <- serve(server, s) }()
 	select {
 	case err := <-failed:
 		return err
@@ -69,7 +69,7 @@ func Run(ctx context.Context, s Server) error {
 	time.Sleep(drainDelay)
 	// Once Shutdown has begun, net/http drops a request on a connection that had
 	// none before. So the last connection is accepted some time earlier.
-	listener.Close()
+	s.Listener.Close()
 	time.Sleep(acceptDelay)
 	if shutdown(server, shutdownTimeout) == nil {
 		return nil
@@ -82,11 +82,11 @@ func Run(ctx context.Context, s Server) error {
 	return nil
 }
 
-// closeIf makes an answer end its connection if condition is true then. So clients
-// that keep their connections busy leave between two requests.
-func closeIf(condition func() bool, next http.Handler) http.Handler {
+// closeWhen makes each answer end its connection once stopping is set, so that
+// clients that keep connections busy leave between two requests.
+func closeWhen(stopping *atomic.Bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if condition() {
+		if stopping.Load() {
 			w.Header().Set("Connection", "close")
 		}
 		next.ServeHTTP(w, r)
@@ -113,12 +113,12 @@ func newServer(ctx context.Context, handler http.Handler, to *slog.Logger) *http
 	}
 }
 
-func serve(server *http.Server, listener net.Listener, certificate *Certificate) error {
-	if certificate == nil {
-		return server.Serve(listener)
+func serve(server *http.Server, s Server) error {
+	if s.Certificate == nil {
+		return server.Serve(limit(s.Listener, headerLines(s.Origins)))
 	}
-	server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.GetCertificate}
-	return server.ServeTLS(listener, "", "")
+	server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.Certificate.GetCertificate}
+	return server.ServeTLS(limit(s.Listener, ""), "", "")
 }
 
 func shutdown(server *http.Server, timeout time.Duration) error {
@@ -135,7 +135,7 @@ func ServeMetrics(ctx context.Context, listener net.Listener, metrics http.Handl
 	server := newServer(ctx, ExactPaths(http.HandlerFunc(http.NotFound), mux), log)
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
-	if err := server.Serve(limit(listener)); ctx.Err() == nil {
+	if err := server.Serve(limit(listener, "")); ctx.Err() == nil {
 		log.Error("the metrics are no longer served", "error", err)
 	}
 }

@@ -1,23 +1,23 @@
-// One HTTP request at a time over node's own client: unlike `fetch` it takes a CA, and follows no redirect.
+// HTTP requests with Node's own client, which unlike fetch accepts a CA and follows no redirects.
 
 import http from 'node:http';
 import https from 'node:https';
 import { text } from 'node:stream/consumers';
 
-/** How long any one answer may take, in milliseconds: above the server's own 10 s for a cold start. */
-const PATIENCE = 15_000;
+/** The timeout of a request in milliseconds: more than the 10 s that callers wait at a cold start. */
+const TIMEOUT = 15_000;
 
 /**
- * Asks `url` and resolves to `{ status, headers, body }`, the body as text; rejects when the connection fails.
+ * Sends a request and returns `{ status, headers, body }`, the body as text; throws when the connection fails.
  * A `form` is sent as a form POST. `bearer` becomes the Authorization header.
  */
-export async function ask(url, { method, headers = {}, form, bearer, ca } = {}) {
+export async function send(url, { method, headers = {}, form, bearer, ca } = {}) {
   const body = form && new URLSearchParams(form).toString();
   const request = (url.startsWith('https:') ? https : http).request(url, {
     method: method ?? (form ? 'POST' : 'GET'),
     ca,
-    agent: false, // no connection outlives its request, so that a stopped server has none to wait for
-    signal: AbortSignal.timeout(PATIENCE),
+    agent: false, // one connection per request: a server that stops has no idle ones to wait for
+    signal: AbortSignal.timeout(TIMEOUT),
     headers: {
       ...(form && { 'content-type': 'application/x-www-form-urlencoded' }),
       ...(bearer && { authorization: `Bearer ${bearer}` }),
