@@ -273,10 +273,10 @@ func (s *service) readyz(w http.ResponseWriter, _ *http.Request) {
 	if s.draining.Load() {
 		missing = append(missing, "shutting down")
 	}
-	if !s.users.keys.Had() {
+	if s.users.keys.Begun().IsZero() {
 		missing = append(missing, "no Auth0 keys yet")
 	}
-	if !s.tokens.Had() {
+	if s.tokens.Begun().IsZero() {
 		missing = append(missing, "no iTwin token yet")
 	}
 	if len(missing) > 0 {

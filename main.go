@@ -22,7 +22,6 @@ import (
 	"itwin-token-server/internal/check"
 	"itwin-token-server/internal/demo"
 	"itwin-token-server/internal/dotenv"
-	"itwin-token-server/internal/jwks"
 	"itwin-token-server/internal/server"
 	"itwin-token-server/internal/telemetry"
 	"itwin-token-server/internal/upstream"
@@ -247,7 +246,8 @@ func runCheck(ctx context.Context, p program, args []string) error {
 			if err != nil {
 				return 0, err
 			}
-			return jwks.Count(keys.Keyfunc), nil
+			all, err := keys.Storage().KeyReadAll(ctx)
+			return len(all), err
 		},
 		Grant: func(ctx context.Context) (time.Duration, error) {
 			_, lifetime, err := grant(ctx, c, p.transport)

@@ -67,7 +67,7 @@ func newTokens(c config, transport http.RoundTripper, report func(time.Duration,
 
 // lastExpiry is when the last token expires, zero if there has been none.
 func lastExpiry(tokens *fresh.Value[*itwinToken]) time.Time {
-	if token, ok := tokens.Last(); ok {
+	if token := tokens.Last(); token != nil {
 		return token.expiry
 	}
 	return time.Time{}
@@ -108,7 +108,7 @@ func parseGrant(answer upstream.Answer) (access string, lifetime time.Duration, 
 		ExpiresIn   json.RawMessage `json:"expires_in"`
 	}
 	nonsense := func(what string) (string, time.Duration, error) {
-		return "", 0, upstream.Errorf(upstream.Nonsense, "%s: %s: check %sAUTHORITY", answer.Host, what, prefix)
+		return "", 0, answer.Errorf(upstream.Nonsense, "%s: check %sAUTHORITY", what, prefix)
 	}
 	if json.Unmarshal(answer.Body, &body) != nil {
 		return nonsense("the answer is not a token response in JSON")
@@ -163,18 +163,18 @@ func grantError(answer upstream.Answer) error {
 	const page = " on the application's page (developer.bentley.com, My Apps)"
 	switch body.Error {
 	case "invalid_client":
-		return answer.Errorf("invalid_client: check %[1]sCLIENT_ID and %[1]sCLIENT_SECRET (or its _FILE) against those"+page+"; a secret is shown there only once: if in doubt, make a new one", prefix)
+		return answer.Errorf(upstream.Refused, "invalid_client: check %[1]sCLIENT_ID and %[1]sCLIENT_SECRET (or its _FILE) against those"+page+"; a secret is shown there only once: if in doubt, make a new one", prefix)
 	case "invalid_scope":
-		return answer.Errorf("invalid_scope: set %sSCOPE to itwin-platform, or to a scope that is listed"+page, prefix)
+		return answer.Errorf(upstream.Refused, "invalid_scope: set %sSCOPE to itwin-platform, or to a scope that is listed"+page, prefix)
 	case "unauthorized_client", "invalid_grant":
-		return answer.Errorf("%s: use an application of type Service (developer.bentley.com, My Apps): other types may not use the client credentials grant", body.Error)
+		return answer.Errorf(upstream.Refused, "%s: use an application of type Service (developer.bentley.com, My Apps): other types may not use the client credentials grant", body.Error)
 	case "unsupported_grant_type":
-		return answer.Errorf("unsupported_grant_type: check %sAUTHORITY: this server has no client credentials grant", prefix)
+		return answer.Errorf(upstream.Refused, "unsupported_grant_type: check %sAUTHORITY: this server has no client credentials grant", prefix)
 	case "invalid_request":
-		return answer.Errorf("invalid_request: check %[1]sAUTHORITY and %[1]sSCOPE", prefix)
+		return answer.Errorf(upstream.Refused, "invalid_request: check %[1]sAUTHORITY and %[1]sSCOPE", prefix)
 	}
 	if answer.Status/100 == 5 || answer.Status == http.StatusTooManyRequests {
-		return answer.Errorf("status %d: IMS has a problem: try again later", answer.Status)
+		return answer.Errorf(upstream.Refused, "status %d: IMS has a problem: try again later", answer.Status)
 	}
-	return answer.Errorf("status %d without a known error code: check %sAUTHORITY", answer.Status, prefix)
+	return answer.Errorf(upstream.Refused, "status %d without a known error code: check %sAUTHORITY", answer.Status, prefix)
 }

@@ -28,38 +28,12 @@
 package fresh
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
-)
-
-const (
-	// fetchTimeout bounds one fetch, and so what a reader can wait for one.
-	fetchTimeout = 10 * time.Second
-
-	// minGap is the least time from the end of one fetch to the start of the
-	// next, however many readers ask: an outage must not become a flood. The few
-	// fetches of [Value.Newer] keep it only after a failure.
-	minGap = time.Second
-
-	// maxBackoff is the longest back-off: short enough that a recovery is noticed
-	// soon, long enough not to burden a server in trouble.
-	maxBackoff = 30 * time.Second
-
-	// pauseJitter is the most by which a fetch after a pause is delayed, so that
-	// replicas that were paused until the same moment spread.
-	pauseJitter = time.Second
-
-	// newerBurst and newerInterval limit the fetches that [Value.Newer] causes:
-	// some at once for honest callers, then few, since anyone may be calling.
-	newerBurst    = 5
-	newerInterval = 30 * time.Second
-
-	// clockCheck is how often a wait looks at the wall clock. Timers stand still
-	// while a laptop sleeps; the remote's clock does not.
-	clockCheck = 30 * time.Second
 )
 
 // ErrNotFetched is the reason for a missing value when no fetch has failed: the
@@ -109,9 +83,13 @@ type Config[T comparable] struct {
 // A Value is one remote value, kept fresh. Use [New].
 type Value[T comparable] struct {
 	config Config[T]
-	state  atomic.Pointer[state[T]] // written only by Run's goroutine
+	state  atomic.Pointer[state[T]] // written by Run only
 	needed chan struct{}            // a reader found no value
 	newer  chan chan struct{}       // a reader wants a newer value: the state.next that it waits for
+
+	// Used by Run only.
+	backoff   time.Duration // the last one, 0 after a success
+	newerUsed time.Time     // up to when Newer's fetches are used up (a token bucket in one value, GCRA)
 }
 
 // A state is what readers see. It never changes once published.
@@ -123,36 +101,28 @@ type state[T comparable] struct {
 	fetching bool          // a fetch is in progress
 	next     chan struct{} // closed when the next fetch has ended
 
-	// When the next fetch starts, if none is in progress.
+	// When the next fetch starts, if none is in progress. During a pause it starts
+	// as planned; the other two are then its end.
 	planned      time.Time
 	earliest     time.Time // at the request of a Get without a value
 	newerAllowed time.Time // at the request of a Newer
-	paused       bool      // the remote asked for a pause until earliest: as planned, whoever asks
 }
 
 // New makes a value that has not been fetched. Readers already wait for its
 // first fetch, which starts with [Value.Run].
 func New[T comparable](config Config[T]) *Value[T] {
-	if config.MaxBackoff == 0 {
-		config.MaxBackoff = maxBackoff
-	}
+	config.MaxBackoff = cmp.Or(config.MaxBackoff, maxBackoff)
 	v := &Value[T]{config: config, needed: make(chan struct{}, 1), newer: make(chan chan struct{}, 1)}
 	v.state.Store(&state[T]{fetching: true, next: make(chan struct{})})
 	return v
 }
 
-// Had reports whether there has been a value, usable or not.
-func (v *Value[T]) Had() bool { return !v.Begun().IsZero() }
-
 // Usable reports whether Get has a value now, and so will not wait.
 func (v *Value[T]) Usable() bool { return v.state.Load().usable() }
 
-// Last returns the last value, even one too old to serve, and whether there is
-// one. It is for metrics, not for serving.
-func (v *Value[T]) Last() (T, bool) {
-	s := v.state.Load()
-	return s.value, !s.begun.IsZero()
-}
+// Last returns the last value, even one too old to serve; zero if there has been
+// none. It is for metrics, not for serving.
+func (v *Value[T]) Last() T { return v.state.Load().value }
 
 // Begun returns when the fetch of the last value began, zero if there has been
 // none. The value is at most as old as that.
@@ -163,23 +133,16 @@ func (v *Value[T]) Begun() time.Time { return v.state.Load().begun }
 // fails at once. Its errors are of type [*Error].
 func (v *Value[T]) Get(ctx context.Context) (T, error) {
 	s := v.state.Load()
-	if s.usable() {
-		return s.value, nil
-	}
-	return v.wait(ctx, s)
-}
-
-// wait is [Value.Get] if s has no usable value.
-func (v *Value[T]) wait(ctx context.Context, s *state[T]) (T, error) {
-	if s.fetching {
+	if !s.usable() && s.fetching {
 		select {
 		case <-s.next:
+			s = v.state.Load()
 		case <-ctx.Done():
 			return *new(T), &Error{Err: ctx.Err()}
 		}
-		if s = v.state.Load(); s.usable() {
-			return s.value, nil
-		}
+	}
+	if s.usable() {
+		return s.value, nil
 	}
 	select {
 	case v.needed <- struct{}{}:
@@ -230,10 +193,7 @@ func (s *state[T]) decide() (T, error) {
 
 // failure is the error of a reader that has asked for a fetch.
 func (s *state[T]) failure(retry time.Time) error {
-	if s.err == nil {
-		return &Error{ErrNotFetched, retry}
-	}
-	return &Error{s.err, retry}
+	return &Error{cmp.Or(s.err, ErrNotFetched), retry}
 }
 
 // usable reports whether the state's value may be served now.
@@ -247,7 +207,6 @@ func until(t time.Time) time.Duration {
 	return min(t.Sub(now), t.Round(0).Sub(now.Round(0)))
 }
 
-// jitter takes up to a tenth off d, so that replicas started together spread.
-func jitter(d time.Duration) time.Duration {
-	return d - rand.N(d/10+1)
-}
+func earlier(a, b time.Time) time.Time { return slices.MinFunc([]time.Time{a, b}, time.Time.Compare) }
+
+func later(a, b time.Time) time.Time { return slices.MaxFunc([]time.Time{a, b}, time.Time.Compare) }

@@ -15,81 +15,57 @@ func TestColdStartCosts500ReadersOneFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &remote{term: hourly, takes: 2 * time.Second}
 		v := New(Config[int]{Fetch: r.fetch})
+		ctx, leave := context.WithCancel(t.Context())
 		var readers sync.WaitGroup
+		readers.Go(func() {
+			if _, err := v.Get(ctx); !errors.Is(err, context.Canceled) {
+				t.Errorf("get of a reader that left = %v, want context.Canceled", err)
+			}
+		})
 		for range 500 {
-			readers.Go(func() {
-				if n, took, err := get(v); n != 1 || took != 3*time.Second || err != nil {
-					t.Errorf("get = %d after %v, %v; want 1 after 3s", n, took, err)
-				}
-			})
+			readers.Go(func() { get(v).is(t, 1, 3*time.Second) })
 		}
 		time.Sleep(time.Second) // readers before Run wait, too
-		if _, had := v.Last(); had || v.Had() {
-			t.Error("there has been a value before the first fetch")
+		if !v.Begun().IsZero() || v.Last() != 0 {
+			t.Error("there is a value before the first fetch")
 		}
+		time.AfterFunc(time.Second, leave) // which does not disturb the fetch
 		go v.Run(t.Context())
 		readers.Wait()
-		wantFetches(t, r, 1)
-		if last, had := v.Last(); last != 1 || !had || !v.Had() {
-			t.Errorf("the last value = %d, %v; want 1", last, had)
-		}
-	})
-}
-
-func TestAReaderThatLeavesDoesNotDisturbTheFetch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &remote{term: hourly, takes: 2 * time.Second}
-		v := start(t, r, 0)
-		ctx, leave := context.WithCancel(t.Context())
-		time.AfterFunc(time.Second, leave)
-		if _, err := v.Get(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("get of the reader that left = %v, want context.Canceled", err)
-		}
-		if n, took, err := get(v); n != 1 || took != time.Second || err != nil {
-			t.Errorf("get of the reader that stayed = %d after %v, %v; want 1 after 1s", n, took, err)
-		}
-		if n, err := v.Get(ctx); n != 1 || err != nil {
+		if n, err := v.Get(ctx); n != 1 || err != nil || v.Begun().IsZero() || v.Last() != 1 {
 			t.Errorf("get with a canceled context = %d, %v; want the value there is", n, err)
 		}
-		wantFetches(t, r, 1)
+		if n := len(r.fetches()); n != 1 {
+			t.Errorf("%d fetches, want 1", n)
+		}
 	})
 }
 
 func TestAfterAFailedFetchReadersAreAnsweredAtOnceAndBringTheNextForward(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &remote{term: hourly, takes: hang}
-		v := start(t, r, 0)
-		time.Sleep(time.Millisecond)
-		if _, took, err := get(v); err == nil || took != 10*time.Second-time.Millisecond || retryIn(err) != minGap {
-			t.Errorf("get of a fetch that hangs = %v after %v, retry in %v; want an error when it ends, %v", err, took, retryIn(err), minGap)
-		}
+	r := &remote{term: hourly, takes: hang}
+	run(t, r, func(t *testing.T, v *Value[int]) {
+		time.Sleep(time.Millisecond) // so that the fetch ends before the reader's deadline
+		get(v).fails(t, context.DeadlineExceeded, 10*time.Second-time.Millisecond, minGap)
 		r.set(0, errDown)
 		time.Sleep(45 * time.Second) // within the fifth back-off, from about 31 s to about 61 s
 		r.set(0, nil)
 		before := len(r.fetches())
-		if _, took, err := get(v); !errors.Is(err, errDown) || took != 0 || retryIn(err) > 0 {
-			t.Errorf("get = %v after %v, retry in %v; want errDown at once, to retry at once", err, took, retryIn(err))
-		}
+		get(v).fails(t, errDown, 0, 0)
 		time.Sleep(time.Millisecond)
-		if n, took, err := get(v); n != before+1 || took != 0 || err != nil {
-			t.Errorf("get = %d after %v, %v; want %d at once", n, took, err, before+1)
-		}
+		get(v).is(t, before+1, 0)
 	})
 }
 
 func TestAnHourOfFailureUnderLoad(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &remote{term: hourly}
-		v := start(t, r, 0)
+	r := &remote{term: hourly}
+	run(t, r, func(t *testing.T, v *Value[int]) {
 		time.Sleep(time.Second)
 		r.set(0, throttled(time.Millisecond)) // no pause is shorter than a second
-		lived := time.Second                  // the value lives for 59 min 55 s, of which one second has passed
-		for _, _, err := get(v); err == nil; _, _, err = get(v) {
+		for get(v).err == nil {
 			time.Sleep(100 * time.Millisecond)
-			lived += 100 * time.Millisecond
 		}
-		if want := hourly.Until; lived < want || lived > want+100*time.Millisecond {
-			t.Errorf("served for %v of an outage, want %v", lived, want)
+		if lived := time.Since(v.Begun()); lived < hourly.Until || lived > hourly.Until+100*time.Millisecond {
+			t.Errorf("served for %v of an outage, want %v", lived, hourly.Until)
 		}
 		r.set(0, errDown)
 		for range 36000 { // another hour, ten readers a second
@@ -102,32 +78,27 @@ func TestAnHourOfFailureUnderLoad(t *testing.T) {
 		r.set(0, nil)
 		get(v)
 		time.Sleep(minGap + time.Millisecond)
-		if _, took, err := get(v); err != nil || took != 0 {
-			t.Errorf("a second after the return: get = %v after %v, want a value at once", err, took)
-		}
+		get(v).is(t, len(r.fetches()), 0)
 	})
 }
 
-// wantBackoff wants gaps of 1, 2, 4, … 30 s, each up to a tenth shorter.
-func wantBackoff(t *testing.T, gaps []time.Duration) {
-	t.Helper()
-	for i, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30, 30} {
-		want *= time.Second
-		if gaps[i] > want || gaps[i] < max(minGap, want*9/10) {
-			t.Errorf("gap %d is %v, want %v less up to a tenth", i+1, gaps[i], want)
+func TestTheBackoffGrowsToThirtySecondsAndStartsAgainAfterASuccess(t *testing.T) {
+	r := &remote{term: Term{Renew: 30 * time.Second, Until: 31 * time.Second}, err: errDown}
+	wantBackoff := func(t *testing.T, gaps []time.Duration) { // each up to a tenth shorter
+		t.Helper()
+		for i, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30, 30} {
+			want *= time.Second
+			if gaps[i] > want || gaps[i] < max(minGap, want*9/10) {
+				t.Errorf("gap %d is %v, want %v less up to a tenth", i+1, gaps[i], want)
+			}
 		}
 	}
-}
-
-func TestTheBackoffGrowsToThirtySecondsAndStartsAgainAfterASuccess(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &remote{term: Term{Renew: 30 * time.Second, Until: 31 * time.Second}, err: errDown}
-		v := start(t, r, 0)
+	run(t, r, func(t *testing.T, v *Value[int]) {
 		time.Sleep(5 * time.Minute)
 		wantBackoff(t, r.gaps(1))
 		r.set(0, nil)
 		time.Sleep(time.Minute)
-		if _, _, err := get(v); err != nil {
+		if err := get(v).err; err != nil {
 			t.Fatalf("after the return: %v", err)
 		}
 		r.set(0, errDown)
@@ -138,9 +109,8 @@ func TestTheBackoffGrowsToThirtySecondsAndStartsAgainAfterASuccess(t *testing.T)
 }
 
 func TestMaxBackoffAppliesWhileThereIsNothingToServe(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &remote{term: Term{Renew: time.Minute, Until: time.Hour}, err: errDown}
-		start(t, r, 4*time.Second)
+	r := &remote{term: Term{Renew: time.Minute, Until: time.Hour}, err: errDown, maxBackoff: 4 * time.Second}
+	run(t, r, func(t *testing.T, v *Value[int]) {
 		time.Sleep(10 * time.Minute)
 		if gap := slices.Max(r.gaps(1)); gap > 4*time.Second {
 			t.Errorf("with nothing to serve a gap is %v, want at most 4s", gap)
@@ -156,59 +126,52 @@ func TestMaxBackoffAppliesWhileThereIsNothingToServe(t *testing.T) {
 }
 
 func TestALateAnswerCountsFromItsStart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &remote{term: Term{Renew: 10 * time.Second, Until: 18 * time.Second}, takes: 9 * time.Second}
-		v := start(t, r, 0)
-		time.Sleep(9*time.Second + time.Millisecond)
+	r := &remote{term: Term{Renew: 10 * time.Second, Until: 18 * time.Second}, takes: 9 * time.Second}
+	run(t, r, func(t *testing.T, v *Value[int]) {
+		get(v).is(t, 1, 9*time.Second)
 		r.set(hang, nil)
-		time.Sleep(9*time.Second - 2*time.Millisecond) // 18 s after the start, less 1 ms
-		if n, _, err := get(v); n != 1 || err != nil || time.Since(v.Begun()) != 18*time.Second-time.Millisecond {
-			t.Errorf("just before its expiry: get = %d of %v, %v; want 1", n, v.Begun(), err)
-		}
-		time.Sleep(2 * time.Millisecond)
-		if n, _, err := get(v); err == nil {
-			t.Errorf("after its expiry: get = %d, want an error", n)
+		time.Sleep(9*time.Second - time.Millisecond) // 18 s after the start, less 1 ms
+		get(v).is(t, 1, 0)
+		time.Sleep(time.Millisecond)
+		if got := get(v); got.err == nil {
+			t.Errorf("after its expiry: %d, want an error", got.n)
 		}
 	})
 }
 
 func TestADayOfRenewalsAndThreeIdleDays(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &remote{term: hourly, takes: time.Second}
-		v := start(t, r, 0)
+	r := &remote{term: hourly, takes: time.Second}
+	run(t, r, func(t *testing.T, v *Value[int]) {
+		wantFresh := func() {
+			t.Helper()
+			got := get(v)
+			if age := time.Since(v.Begun()); got.err != nil || got.took != 0 || age > hourly.Renew+time.Second {
+				t.Fatalf("%v after %v, %v old; want a value of 30m at once", got.err, got.took, age)
+			}
+		}
 		get(v)
 		for range 24 * 60 * 6 { // every 10 s for a day
-			if _, took, err := get(v); err != nil || took != 0 {
-				t.Fatalf("get = %v after %v, want a value at once", err, took)
-			}
-			if age := time.Since(v.Begun()); age > hourly.Renew+time.Second {
-				t.Fatalf("the value is %v old, want at most %v", age, hourly.Renew+time.Second)
-			}
+			wantFresh()
 			time.Sleep(10 * time.Second)
 		}
 		gaps := r.gaps(1)
-		if slices.Min(gaps) < hourly.Renew*9/10 || slices.Max(gaps) > hourly.Renew {
-			t.Errorf("renewals after %v to %v, want %v less up to a tenth", slices.Min(gaps), slices.Max(gaps), hourly.Renew)
-		}
 		slices.Sort(gaps)
-		if different := len(slices.Compact(slices.Clone(gaps))); different < len(gaps)/2 {
-			t.Errorf("%d renewals have %d different gaps: replicas started together would stay together", len(gaps), different)
+		if gaps[0] < hourly.Renew*9/10 || gaps[len(gaps)-1] > hourly.Renew {
+			t.Errorf("renewals after %v, want %v less up to a tenth", gaps, hourly.Renew)
+		}
+		if len(slices.Compact(slices.Clone(gaps))) < len(gaps)/2 {
+			t.Errorf("renewals after %v: replicas started together would stay together", gaps)
 		}
 		time.Sleep(72 * time.Hour)
-		if _, took, err := get(v); err != nil || took != 0 || time.Since(v.Begun()) > hourly.Renew+time.Second {
-			t.Errorf("after three idle days: get = %v after %v, fetched at %v; want a value of 30m at once", err, took, v.Begun())
-		}
+		wantFresh()
 	})
 }
 
 func TestShortTermsAreFetchedOnceASecondAtMost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &remote{term: Term{Renew: time.Millisecond, Until: 2 * time.Millisecond}}
-		v := start(t, r, 0)
+	r := &remote{term: Term{Renew: time.Millisecond, Until: 2 * time.Millisecond}}
+	run(t, r, func(t *testing.T, v *Value[int]) {
 		time.Sleep(10 * time.Millisecond)
-		if _, took, err := get(v); !errors.Is(err, ErrNotFetched) || took != 0 || retryIn(err) != minGap-10*time.Millisecond {
-			t.Errorf("get of an expired value = %v after %v, retry in %v; want ErrNotFetched at once", err, took, retryIn(err))
-		}
+		get(v).fails(t, ErrNotFetched, 0, minGap-10*time.Millisecond)
 		for range 1000 {
 			get(v)
 			time.Sleep(10 * time.Millisecond)
@@ -242,14 +205,10 @@ func TestBothClocksCount(t *testing.T) {
 	for _, test := range []struct {
 		monotonic, wall time.Duration
 		usable          bool
-	}{
-		{time.Hour, time.Hour, true},
-		{time.Hour, -time.Minute, false},
-		{-time.Minute, time.Hour, false},
-	} {
+	}{{time.Hour, time.Hour, true}, {time.Hour, -time.Minute, false}, {-time.Minute, time.Hour, false}} {
 		s := state[int]{until: clocks(t, test.monotonic, test.wall)}
 		if got := s.usable(); got != test.usable {
-			t.Errorf("with %v left by the monotonic clock, %v by the wall clock: usable %v, want %v", test.monotonic, test.wall, got, test.usable)
+			t.Errorf("with %v left by the monotonic clock, %v by the wall clock: usable %v", test.monotonic, test.wall, got)
 		}
 	}
 }
@@ -263,4 +222,30 @@ func TestGetAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { v.Get(ctx) }); n != 0 {
 		t.Errorf("Get allocates %v times, want 0", n)
 	}
+}
+
+func TestReportAndShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type report struct {
+			took time.Duration
+			err  error
+		}
+		var reports []report
+		r := &remote{takes: 2 * time.Second, err: errDown}
+		v := New(Config[int]{Fetch: r.fetch, Report: func(took time.Duration, err error) { reports = append(reports, report{took, err}) }})
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(2500*time.Millisecond, func() { r.set(time.Second, nil) }) // for a fetch from 3 s to 4 s
+		time.AfterFunc(3500*time.Millisecond, func() { r.set(hang, nil) })        // from 5 s on
+		time.AfterFunc(5500*time.Millisecond, func() { get(v).fails(t, context.Canceled, 500*time.Millisecond, minGap) })
+		time.AfterFunc(6*time.Second, cancel)
+		begun := time.Now()
+		v.Run(ctx)
+		synctest.Wait()
+		if took := time.Since(begun); took != 6*time.Second {
+			t.Errorf("Run returned after %v, want 6s", took)
+		}
+		if want := []report{{2 * time.Second, errDown}, {time.Second, nil}}; !slices.Equal(reports, want) {
+			t.Errorf("reports %v, want %v and none of the interrupted fetch", reports, want)
+		}
+	})
 }

@@ -10,14 +10,26 @@ import (
 	"time"
 )
 
-var errDown = errors.New("down")
+var (
+	hourly = Term{Renew: 30 * time.Minute, Until: time.Hour - 5*time.Second} // of an iTwin token: served but for its last 5 s
+	daily  = Term{Renew: 12 * time.Hour, Until: 24 * time.Hour}              // of keys that are not renewed during a test
+
+	errDown = errors.New("down")
+)
+
+// throttled is an error with a pause.
+type throttled time.Duration
+
+func (p throttled) Error() string             { return "throttled" }
+func (p throttled) RetryAfter() time.Duration { return time.Duration(p) }
 
 // hang is an answer that never comes in time.
 const hang = time.Hour
 
 // A remote answers each fetch with its number.
 type remote struct {
-	term Term
+	term       Term
+	maxBackoff time.Duration
 
 	mu     sync.Mutex // guards what follows
 	takes  time.Duration
@@ -41,9 +53,11 @@ func (r *remote) fetch(ctx context.Context) (int, Term, error) {
 	r.busy, r.starts = true, append(r.starts, time.Now())
 	n, takes := len(r.starts), r.takes
 	r.mu.Unlock()
-	select {
-	case <-ctx.Done():
-	case <-time.After(takes):
+	if takes > 0 { // a timer that is due at once can crash the race detector in a bubble
+		select {
+		case <-ctx.Done():
+		case <-time.After(takes):
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -71,50 +85,56 @@ func (r *remote) gaps(n int) (gaps []time.Duration) {
 	return gaps
 }
 
-// hourly is the term of an iTwin token: an hour's life, served but for its last 5 s.
-var hourly = Term{Renew: 30 * time.Minute, Until: time.Hour - 5*time.Second}
+// run tests a value over r in a bubble.
+func run(t *testing.T, r *remote, test func(*testing.T, *Value[int])) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		v := New(Config[int]{Fetch: r.fetch, MaxBackoff: r.maxBackoff})
+		go v.Run(t.Context())
+		test(t, v)
+	})
+}
 
-// daily is the term of keys that are not renewed during a test.
-var daily = Term{Renew: 12 * time.Hour, Until: 24 * time.Hour}
-
-// start runs a value over r in the test's bubble.
-func start(t *testing.T, r *remote, maxBackoff time.Duration) *Value[int] {
-	v := New(Config[int]{Fetch: r.fetch, MaxBackoff: maxBackoff})
-	go v.Run(t.Context())
-	return v
+// A result is what a reader got.
+type result struct {
+	n     int
+	took  time.Duration
+	err   error
+	retry time.Duration // until it is to ask again
 }
 
 // get reads v with a deadline of 10 s.
-func get(v *Value[int]) (n int, took time.Duration, err error) {
-	return timed(10*time.Second, v.Get)
-}
+func get(v *Value[int]) result { return read(10*time.Second, v.Get) }
 
 // newer asks v for a newer value than the last with a deadline of 3 s.
-func newer(v *Value[int]) (n int, took time.Duration, err error) {
-	last, _ := v.Last()
-	return timed(3*time.Second, func(ctx context.Context) (int, error) { return v.Newer(ctx, last) })
+func newer(v *Value[int]) result {
+	return read(3*time.Second, func(ctx context.Context) (int, error) { return v.Newer(ctx, v.Last()) })
 }
 
-func timed(timeout time.Duration, read func(context.Context) (int, error)) (n int, took time.Duration, err error) {
+func read(timeout time.Duration, method func(context.Context) (int, error)) (r result) {
 	begun := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	n, err = read(ctx)
-	return n, time.Since(begun), err
-}
-
-// retryIn returns how long after now the reader with this error is to ask again.
-func retryIn(err error) time.Duration {
-	var failed *Error
-	if !errors.As(err, &failed) {
-		return -1
+	r.n, r.err = method(ctx)
+	r.took = time.Since(begun)
+	if failed, ok := errors.AsType[*Error](r.err); ok {
+		r.retry = max(0, time.Until(failed.Retry))
 	}
-	return time.Until(failed.Retry)
+	return r
 }
 
-func wantFetches(t *testing.T, r *remote, want int) {
+// is wants the value n after a time.
+func (r result) is(t *testing.T, n int, took time.Duration) {
 	t.Helper()
-	if got := len(r.fetches()); got != want {
-		t.Errorf("%d fetches, want %d", got, want)
+	if r.n != n || r.took != took || r.err != nil {
+		t.Errorf("%d after %v, %v; want %d after %v", r.n, r.took, r.err, n, took)
+	}
+}
+
+// fails wants an error after a time, and that the reader is to ask again after retry.
+func (r result) fails(t *testing.T, err error, took, retry time.Duration) {
+	t.Helper()
+	if !errors.Is(r.err, err) || r.took != took || r.retry != retry {
+		t.Errorf("%v after %v, retry in %v; want %v after %v, %v", r.err, r.took, r.retry, err, took, retry)
 	}
 }

@@ -7,70 +7,87 @@ import (
 	"time"
 )
 
-// A runner is the state of [Value.Run] that readers do not see.
-type runner[T comparable] struct {
-	*Value[T]
-	backoff   time.Duration // the last one, 0 after a success
-	newerUsed time.Time     // up to when Newer's fetches are used up (a token bucket in one value, GCRA)
-}
+const (
+	fetchTimeout = 10 * time.Second // of one fetch, and so what a reader can wait for one
+
+	// minGap is the least time from the end of one fetch to the start of the
+	// next, however many readers ask: an outage must not become a flood. The few
+	// fetches of [Value.Newer] keep it only after a failure.
+	minGap = time.Second
+
+	// maxBackoff is the longest back-off: short enough that a recovery is noticed
+	// soon, long enough not to burden a server in trouble.
+	maxBackoff = 30 * time.Second
+
+	// pauseJitter is the most by which a fetch after a pause is delayed, so that
+	// replicas that were paused until the same moment spread.
+	pauseJitter = time.Second
+
+	// newerBurst and newerInterval limit the fetches that [Value.Newer] causes:
+	// some at once for honest callers, then few, since anyone may be calling.
+	newerBurst    = 5
+	newerInterval = 30 * time.Second
+
+	// clockCheck is how often a wait looks at the wall clock. Timers stand still
+	// while a laptop sleeps; the remote's clock does not.
+	clockCheck = 30 * time.Second
+)
 
 // Run fetches the value, and again whenever that is due, until ctx ends. It
 // returns when the fetch in progress has returned. Call it once.
 func (v *Value[T]) Run(ctx context.Context) {
-	r := runner[T]{Value: v}
 	for ctx.Err() == nil {
-		r.fetch(ctx)
-		r.sleep(ctx)
+		v.fetch(ctx)
+		v.sleep(ctx)
 	}
 }
 
 // fetch makes one fetch and publishes its result.
-func (r *runner[T]) fetch(ctx context.Context) {
-	s := *r.state.Load()
-	s.fetching = true
-	r.publish(s)
+func (v *Value[T]) fetch(ctx context.Context) {
+	s := *v.state.Load()
+	busy := s
+	busy.fetching = true
+	v.state.Store(&busy)
 
 	fetchCtx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	begun := time.Now()
-	value, term, err := r.config.Fetch(fetchCtx)
+	value, term, err := v.config.Fetch(fetchCtx)
 	ended := time.Now()
-	if r.config.Report != nil && ctx.Err() == nil {
-		r.config.Report(ended.Sub(begun), err)
+	if v.config.Report != nil && ctx.Err() == nil {
+		v.config.Report(ended.Sub(begun), err)
 	}
 
-	done := s.next
 	s.fetching, s.err, s.next = false, err, make(chan struct{})
 	if err == nil {
 		s.value, s.begun, s.until = value, begun, begun.Add(term.Until)
 	}
-	r.plan(&s, begun.Add(jitter(term.Renew)), ended)
-	r.publish(s)
-	close(done) // only now: its waiters must find the result
+	v.plan(&s, begun.Add(jitter(term.Renew)), ended)
+	v.state.Store(&s)
+	close(busy.next) // only now: its waiters must find the result
 }
 
 // plan sets when the fetch after the one that ended can start; renew is when, if
 // that one succeeded.
-func (r *runner[T]) plan(s *state[T], renew, ended time.Time) {
+func (v *Value[T]) plan(s *state[T], renew, ended time.Time) {
 	pause := retryAfter(s.err)
-	s.paused, s.earliest = pause > 0, ended.Add(max(pause, minGap))
-	s.newerAllowed = r.newerUsed.Add(-(newerBurst - 1) * newerInterval)
-	if s.err == nil {
-		r.backoff = 0
+	s.earliest = ended.Add(max(pause, minGap))
+	s.newerAllowed = v.newerUsed.Add(-(newerBurst - 1) * newerInterval)
+	switch {
+	case s.err == nil:
+		v.backoff = 0
 		s.planned = later(renew, s.earliest)
-		return
-	}
-	if s.paused {
+	case pause > 0:
 		s.planned, s.newerAllowed = s.earliest.Add(rand.N(pauseJitter)), s.earliest
-		return
+	default:
+		longest := maxBackoff
+		if !s.usable() {
+			longest = v.config.MaxBackoff
+		}
+		v.backoff = min(max(2*v.backoff, minGap), longest)
+		s.planned = later(ended.Add(jitter(v.backoff)), s.earliest)
+		s.newerAllowed = later(s.newerAllowed, s.earliest)
 	}
-	longest := maxBackoff
-	if !s.usable() {
-		longest = r.config.MaxBackoff
-	}
-	r.backoff = min(max(2*r.backoff, minGap), longest)
-	s.planned = later(ended.Add(jitter(r.backoff)), s.earliest)
-	s.newerAllowed = later(s.newerAllowed, s.earliest)
 }
 
 // retryAfter returns the pause that the remote asked for, 0 for none.
@@ -84,51 +101,30 @@ func retryAfter(err error) time.Duration {
 
 // sleep returns when the next fetch is to start: as planned, or when readers have
 // brought it forward.
-func (r *runner[T]) sleep(ctx context.Context) {
-	s := r.state.Load()
-	start, forNewer := s.planned, false
-	for {
-		wait := until(start)
-		if wait <= 0 {
-			break
-		}
-		timer := time.NewTimer(min(wait, clockCheck))
+func (v *Value[T]) sleep(ctx context.Context) {
+	s := v.state.Load()
+	start, forNewer, paused := s.planned, false, retryAfter(s.err) > 0
+	for wait := until(start); wait > 0; wait = until(start) {
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return
-		case <-timer.C:
-		case <-r.needed:
+		case <-time.After(min(wait, clockCheck)):
+		case <-v.needed:
 			// The request may be older than the value that has come since.
-			if !s.paused && !s.usable() {
+			if !paused && !s.usable() {
 				start = earlier(start, s.earliest)
 			}
-		case next := <-r.newer:
+		case next := <-v.newer:
 			// Likewise: it may have waited for a fetch that has ended.
-			if next == s.next && !s.paused && s.newerAllowed.Before(start) {
+			if next == s.next && !paused && s.newerAllowed.Before(start) {
 				start, forNewer = s.newerAllowed, true
 			}
 		}
-		timer.Stop()
 	}
 	if forNewer {
-		r.newerUsed = later(r.newerUsed, time.Now()).Add(newerInterval)
+		v.newerUsed = later(v.newerUsed, time.Now()).Add(newerInterval)
 	}
 }
 
-// publish makes s what readers see from now on.
-func (r *runner[T]) publish(s state[T]) { r.state.Store(&s) }
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
-func later(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return b
-	}
-	return a
-}
+// jitter takes up to a tenth off d, so that replicas started together spread.
+func jitter(d time.Duration) time.Duration { return d - rand.N(d/10+1) }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"math/big"
 	"net/http"
 	"strings"
@@ -16,13 +17,12 @@ import (
 )
 
 const (
-	// A modulus shorter than minBits is not RS256's (RFC 7518 §3.3); one longer
-	// than maxBits would make each signature cost too much.
-	minBits, maxBits = 2048, 8192
-
-	// maxExponentBits is the most that crypto/rsa verifies with.
-	maxExponentBits = 31
+	minBits         = 2048 // of the modulus (RFC 7518 §3.3)
+	maxBits         = 8192 // a longer one would make each signature cost too much
+	maxExponentBits = 31   // the most that crypto/rsa verifies with
 )
+
+var errNoKeys = errors.New("no key that RS256 can use")
 
 // Fetch gets the keys that the tenant of this domain publishes: at least one. Any
 // error of their Keyfunc for an RS256 token that has a kid means that the key is
@@ -37,23 +37,14 @@ func Fetch(ctx context.Context, transport http.RoundTripper, domain string) (key
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case answer.Status/100 == 5 || answer.Status == http.StatusTooManyRequests:
-		return nil, answer.Errorf("status %d: Auth0 has trouble: try again later", answer.Status)
-	case answer.Status != http.StatusOK:
-		return nil, answer.Errorf("status %d: check the domain", answer.Status)
+	if answer.Status != http.StatusOK {
+		return nil, answer.Errorf(upstream.Refused, "status %d: check the domain, or try again later", answer.Status)
 	}
-	keys, err := Parse(answer.Body)
-	if err != nil || Count(keys) == 0 {
-		return nil, upstream.Errorf(upstream.Nonsense, "%s: no key set with an RS256 key: check the domain", domain)
+	keys, err := parse(answer.Body)
+	if err != nil {
+		return nil, answer.Errorf(upstream.Nonsense, "no key set with an RS256 key: check the domain")
 	}
 	return keys, nil
-}
-
-// Count returns how many keys there are.
-func Count(keys keyfunc.Keyfunc) int {
-	all, _ := keys.Storage().KeyReadAll(context.Background()) // in memory: it cannot fail
-	return len(all)
 }
 
 // A jwk is what RS256 needs of a key (RFC 7517 §4, RFC 7518 §6.3.1). Of the other
@@ -68,21 +59,23 @@ type jwk struct {
 	E   string `json:"e"`
 }
 
-// Parse makes a set of the keys in a JWKS (RFC 7517 §5) that RS256 can use. It
-// drops all others one by one; nonsense makes an empty set. Of two keys with one
-// kid the first is used.
-func Parse(body []byte) (keyfunc.Keyfunc, error) {
+// parse makes a set of the keys in a JWKS (RFC 7517 §5) that RS256 can use. It
+// drops all others one by one: keyfunc would refuse the whole set for one of them.
+// Of two keys with one kid the first is used.
+func parse(body []byte) (keyfunc.Keyfunc, error) {
 	var published struct{ Keys []json.RawMessage }
-	if json.Unmarshal(body, &published) != nil {
-		published.Keys = nil // not a JWKS
-	}
 	var usable []jwk
-	for _, raw := range published.Keys {
-		var key jwk
-		if json.Unmarshal(raw, &key) == nil && key.usable() {
-			key.Alg = "RS256"
-			usable = append(usable, key)
+	if json.Unmarshal(body, &published) == nil {
+		for _, raw := range published.Keys {
+			var key jwk
+			if json.Unmarshal(raw, &key) == nil && key.usable() {
+				key.Alg = "RS256"
+				usable = append(usable, key)
+			}
 		}
+	}
+	if len(usable) == 0 {
+		return nil, errNoKeys
 	}
 	text, err := json.Marshal(map[string]any{"keys": usable})
 	if err != nil {
@@ -91,8 +84,7 @@ func Parse(body []byte) (keyfunc.Keyfunc, error) {
 	return keyfunc.NewJWKSetJSON(text)
 }
 
-// usable reports whether RS256 can use the key. It is stricter than keyfunc, for
-// which one bad key refuses the whole set.
+// usable reports whether RS256 can use the key.
 func (k *jwk) usable() bool {
 	n, e := number(k.N), number(k.E)
 	return k.Kty == "RSA" && k.Kid != "" && (k.Use == "" || k.Use == "sig") && (k.Alg == "" || k.Alg == "RS256") &&
@@ -104,7 +96,7 @@ func (k *jwk) usable() bool {
 func number(text string) *big.Int {
 	decoded, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
 	if err != nil {
-		return new(big.Int)
+		return new(big.Int) // not the part before the error
 	}
 	return new(big.Int).SetBytes(decoded)
 }

@@ -1,6 +1,7 @@
 package jwks
 
 import (
+	"cmp"
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
@@ -13,7 +14,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/MicahParks/keyfunc/v3"
 	"github.com/golang-jwt/jwt/v5"
 
 	"itwin-token-server/internal/standin"
@@ -54,12 +54,15 @@ func modulus(bits uint) string {
 	return base64url(n.Add(n, big.NewInt(1)).Bytes())
 }
 
-// parse is [Parse], which must not fail, and the keys that tokens get, by kid.
-func parse(t testing.TB, body []byte) (keyfunc.Keyfunc, map[string]*rsa.PublicKey) {
+// keysOf is what parse makes of the body: the keys that tokens get, by kid.
+func keysOf(t testing.TB, body []byte) map[string]*rsa.PublicKey {
 	t.Helper()
-	set, err := Parse(body)
+	set, err := parse(body)
+	if errors.Is(err, errNoKeys) {
+		return nil
+	}
 	if err != nil {
-		t.Fatalf("Parse(%.200q): %v", body, err)
+		t.Fatalf("parse(%.200q): %v", body, err)
 	}
 	keys := make(map[string]*rsa.PublicKey)
 	all, _ := set.Storage().KeyReadAll(t.Context())
@@ -71,29 +74,32 @@ func parse(t testing.TB, body []byte) (keyfunc.Keyfunc, map[string]*rsa.PublicKe
 		}
 		keys[kid] = key.(*rsa.PublicKey)
 	}
-	return set, keys
+	return keys
 }
 
-func TestParseTakesWhatTheTenantPublishes(t *testing.T) {
+func TestFetch(t *testing.T) {
 	s := standin.ForTest(t)
 	for _, hex := range []bool{false, true} {
 		s.Tenant.HexX5t(hex)
-		set, keys := parse(t, s.Tenant.JWKS())
-		if Count(set) != 2 {
-			t.Errorf("hex x5t %v: %d keys, want 2", hex, Count(set))
-		}
+		keys := keysOf(t, s.Tenant.JWKS())
 		for _, want := range []standin.Key{s.Tenant.Key(), s.Tenant.NextKey()} {
-			if got := keys[want.ID]; got == nil || !got.Equal(&want.Private.PublicKey) {
-				t.Errorf("hex x5t %v: key %s is not the tenant's", hex, want.ID)
+			if got := keys[want.ID]; len(keys) != 2 || got == nil || !got.Equal(&want.Private.PublicKey) {
+				t.Errorf("hex x5t %v: %d keys, or %s is not the tenant's", hex, len(keys), want.ID)
 			}
 		}
 	}
-	set, _ := parse(t, setOf(t, published(t, s, members{"alg": nil})))
-	for _, header := range []members{{"kid": "unknown", "alg": "RS256"}, {"kid": "", "alg": "RS256"}, {"kid": s.Tenant.Key().ID, "alg": "RS512"}} {
-		if key, err := set.Keyfunc(&jwt.Token{Header: header}); err == nil {
-			t.Errorf("a token with the header %v gets the key %v, want an error", header, key)
+	s.Tenant.Misbehave(standin.Answer(200, "application/json", string(setOf(t, published(t, s, members{"alg": nil})))))
+	synctest.Test(t, func(t *testing.T) {
+		set, err := Fetch(t.Context(), s.Transport(), s.Tenant.Domain())
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
+		for _, header := range []members{{"kid": "unknown", "alg": "RS256"}, {"kid": "", "alg": "RS256"}, {"kid": s.Tenant.Key().ID, "alg": "RS512"}} {
+			if key, err := set.Keyfunc(&jwt.Token{Header: header}); err == nil {
+				t.Errorf("a token with the header %v gets the key %v, want an error", header, key)
+			}
+		}
+	})
 }
 
 // oddities are changes to one key of a set, and whether RS256 can still use it.
@@ -110,12 +116,9 @@ var oddities = []struct {
 	{"use unknown", members{"use": "SIG"}, false},
 	{"use a list", members{"use": []string{"sig"}}, false},
 	{"alg RS512", members{"alg": "RS512"}, false},
-	{"alg PS256", members{"alg": "PS256"}, false},
 	{"alg HS256", members{"alg": "HS256"}, false},
-	{"alg none", members{"alg": "none"}, false},
 	{"alg a number", members{"alg": 256}, false},
 	{"kty EC", members{"kty": "EC", "crv": "P-256", "x": "AQ", "y": "AQ"}, false},
-	{"kty oct", members{"kty": "oct", "k": "c2VjcmV0"}, false},
 	{"kty rsa", members{"kty": "rsa"}, false},
 	{"no kty", members{"kty": nil}, false},
 	{"no kid", members{"kid": nil}, false},
@@ -127,34 +130,28 @@ var oddities = []struct {
 	{"n a number", members{"n": 7}, false},
 	{"n no base64url", members{"n": "*" + modulus(2048)}, false},
 	{"n padded", members{"n": modulus(2048) + "=="}, true},
+	{"e with an odd end", members{"e": "AQAB*"}, false},
 	{"n with leading zeros", members{"n": "AAAA" + modulus(2048)}, true},
 	{"1024 bits", members{"n": modulus(1024)}, false},
 	{"2047 bits", members{"n": modulus(2047)}, false},
 	{"2048 bits", members{"n": modulus(2048)}, true},
 	{"8192 bits", members{"n": modulus(8192)}, true},
 	{"8193 bits", members{"n": modulus(8193)}, false},
-	{"16384 bits", members{"n": modulus(16384)}, false},
 	{"n even", members{"n": base64url(new(big.Int).Lsh(big.NewInt(1), 2047).Bytes())}, false},
 	{"no e", members{"e": nil}, false},
-	{"e 0", members{"e": "AA"}, false},
 	{"e 1", members{"e": "AQ"}, false},
 	{"e 2", members{"e": "Ag"}, false},
 	{"e 3", members{"e": "Aw"}, true},
 	{"e 65536", members{"e": "AQAA"}, false},
 	{"e 65537, four bytes", members{"e": "AAEAAQ"}, true},
-	{"e 65537, padded", members{"e": "AAEAAQ=="}, true},
 	{"e 65537, many leading zeros", members{"e": "AAAAAAAAAAAAAAAAAQAB"}, true},
 	{"e with a line break", members{"e": "AQ\nAB"}, true},
 	{"e 2^31-1", members{"e": "f____w"}, true},
 	{"e 2^31+1", members{"e": "gAAAAQ"}, false},
-	{"e 2^32+3", members{"e": "AQAAAAM"}, false},
-	{"e 2^64+65537", members{"e": "AQAAAAAAAQAB"}, false},
-	{"e of 2048 bits", members{"e": modulus(2048)}, false},
 	{"e a number", members{"e": 65537}, false},
 	{"x5t in hex", members{"x5t": base64url([]byte(strings.Repeat("0F", 20)))}, true},
 	{"x5t a number", members{"x5t": 7}, true},
 	{"x5c broken", members{"x5c": []string{"MIIB", "*"}}, true},
-	{"x5c a text", members{"x5c": "MIIB"}, true},
 	{"x5u elsewhere", members{"x5u": "https://elsewhere.test/"}, true},
 	{"key_ops to encrypt", members{"key_ops": 7}, true},
 	{"private members", members{"d": "AQ", "p": "AQ", "q": "AQ", "dp": "AQ", "dq": "AQ", "qi": "AQ"}, true},
@@ -162,111 +159,97 @@ var oddities = []struct {
 	{"a huge member", members{"x": strings.Repeat("x", 100_000)}, true},
 }
 
-func TestParseOddKeys(t *testing.T) {
+func TestOddKeysAreDroppedOneByOne(t *testing.T) {
 	s := standin.ForTest(t)
 	neighbour := s.Tenant.NextKey()
-	body := func(odd members) []byte {
-		return setOf(t, odd, published(t, s, members{"kid": neighbour.ID, "n": base64url(neighbour.Private.N.Bytes())}))
-	}
+	good := published(t, s, members{"kid": neighbour.ID, "n": base64url(neighbour.Private.N.Bytes())})
 	for _, test := range oddities {
-		change := published(t, s, test.change)
-		_, keys := parse(t, body(change))
+		odd := published(t, s, test.change)
+		keys := keysOf(t, setOf(t, odd, good))
 		if got := keys[neighbour.ID]; got == nil || !got.Equal(&neighbour.Private.PublicKey) {
 			t.Errorf("%s: its neighbour is missing", test.name)
 		}
 		delete(keys, neighbour.ID)
-		kid, _ := change["kid"].(string)
+		kid, _ := odd["kid"].(string)
 		if _, ok := keys[kid]; ok != test.usable || len(keys) > 1 {
 			t.Errorf("%s: got the keys %v, want it usable: %v", test.name, slices.Collect(maps.Keys(keys)), test.usable)
 		}
 	}
-	for name, odd := range map[string]any{"null": nil, "a text": "x", "a number": 7, "a list": []any{}, "an empty object": members{}, "true": true} {
-		if _, keys := parse(t, setOf(t, odd, published(t, s, nil))); len(keys) != 1 {
-			t.Errorf("beside %s: %d keys, want 1", name, len(keys))
+	for _, odd := range []any{nil, "x", 7, []any{}, members{}, true} {
+		if keys := keysOf(t, setOf(t, odd, good)); len(keys) != 1 {
+			t.Errorf("beside %v: %d keys, want 1", odd, len(keys))
 		}
 	}
-}
-
-func TestParseOfTwoKeysWithOneKid(t *testing.T) {
-	s := standin.ForTest(t)
-	good, bad, other := published(t, s, nil), published(t, s, members{"use": "enc"}), published(t, s, members{"n": modulus(2048)})
-	for _, set := range [][]byte{setOf(t, good, bad), setOf(t, bad, good), setOf(t, good, good), setOf(t, good, other)} {
-		if _, keys := parse(t, set); len(keys) != 1 || !keys[s.Tenant.Key().ID].Equal(&s.Tenant.Key().Private.PublicKey) {
+	one, bad, other := published(t, s, nil), published(t, s, members{"use": "enc"}), published(t, s, members{"n": modulus(2048)})
+	for _, set := range [][]byte{setOf(t, one, bad), setOf(t, bad, one), setOf(t, one, one), setOf(t, one, other)} { // of one kid
+		if keys := keysOf(t, set); len(keys) != 1 || !keys[s.Tenant.Key().ID].Equal(&s.Tenant.Key().Private.PublicKey) {
 			t.Errorf("%d keys, want the first that RS256 can use", len(keys))
 		}
 	}
+	many := make([]any, 2_400) // as many as fit into the 1 MiB that is read
+	for i := range many {
+		many[i] = published(t, s, members{"kid": fmt.Sprint(i), "x5c": nil})
+	}
+	if keys := keysOf(t, setOf(t, many...)); len(keys) != len(many) {
+		t.Errorf("%d keys, want %d", len(keys), len(many))
+	}
 }
 
-func TestParseTakesNothingFromNonsense(t *testing.T) {
+func TestNonsenseHasNoKeys(t *testing.T) {
 	s := standin.ForTest(t)
-	one, err := json.Marshal(published(t, s, nil))
-	if err != nil {
-		t.Fatal(err)
-	}
+	one := string(setOf(t, published(t, s, nil)))
+	one = strings.TrimSuffix(strings.TrimPrefix(one, `{"keys":[`), `]}`)
 	for _, text := range []string{
 		``, ` `, `null`, `[]`, `{}`, `7`, `"x"`, `{"keys":null}`, `{"keys":[]}`, `{"keys":{}}`, `{"keys":"x"}`, `{"keys":7}`,
-		`{"keys":[` + string(one), `{"keys":[` + string(one) + `]}x`, `{"keys":[` + string(one) + `],"keys":7}`, `<html>`, `{"error":"x"}`, string(one), `[` + string(one) + `]`,
+		`{"keys":[` + one, `{"keys":[` + one + `]}x`, `{"keys":[` + one + `],"keys":7}`, one, `[` + one + `]`,
 		strings.Repeat("[", 100_000), `{"keys":` + strings.Repeat("[", 100_000), "\ufeff{}",
 	} {
-		if set, _ := parse(t, []byte(text)); Count(set) != 0 {
-			t.Errorf("Parse(%.40q) has %d keys, want none", text, Count(set))
+		if keys := keysOf(t, []byte(text)); len(keys) != 0 {
+			t.Errorf("parse(%.40q) has %d keys, want none", text, len(keys))
 		}
 	}
 }
 
-// More than fit into the 1 MiB that is read: about 2,400.
-func TestParseOfThreeThousandKeys(t *testing.T) {
+func TestFailedFetches(t *testing.T) {
 	s := standin.ForTest(t)
-	one, err := json.Marshal(published(t, s, members{"kid": "kid", "x5c": nil}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys := make([]string, 3_000)
-	for i := range keys {
-		keys[i] = strings.Replace(string(one), `"kid":"kid"`, fmt.Sprintf(`"kid":"%d"`, i), 1)
-	}
-	set, err := Parse([]byte(`{"keys":[` + strings.Join(keys, ",") + `]}`))
-	if err != nil || Count(set) != len(keys) {
-		t.Errorf("%d keys (%v), want %d", Count(set), err, len(keys))
-	}
-}
-
-func TestFetch(t *testing.T) {
-	s := standin.ForTest(t)
-	domain := s.Tenant.Domain()
-	synctest.Test(t, func(t *testing.T) {
-		keys, err := Fetch(t.Context(), s.Transport(), domain)
-		if err != nil || Count(keys) != 2 {
-			t.Errorf("got %v (%v), want 2 keys", keys, err)
-		}
-	})
 	want := map[string]upstream.Kind{"500 with HTML": upstream.Refused} // of all others, Nonsense
 	faults := append(standin.Nonsense(), standin.NamedFault{
 		Name:  "only unusable keys",
 		Fault: standin.Answer(200, "application/json", string(setOf(t, published(t, s, members{"e": "AQ"})))),
 	})
-	for status, kind := range map[int]upstream.Kind{
-		204: upstream.Refused, 403: upstream.Refused, 404: upstream.Refused, 503: upstream.Refused, 429: upstream.Throttled,
-	} {
+	for status, kind := range map[int]upstream.Kind{204: upstream.Refused, 404: upstream.Refused, 503: upstream.Refused, 429: upstream.Throttled} {
 		name := fmt.Sprintf("status %d", status)
 		faults = append(faults, standin.NamedFault{Name: name, Fault: standin.Status(status)})
 		want[name] = kind
 	}
 	for _, test := range faults {
-		kind, ok := want[test.Name]
-		if !ok {
-			kind = upstream.Nonsense
-		}
+		kind := cmp.Or(want[test.Name], upstream.Nonsense)
 		synctest.Test(t, func(t *testing.T) {
 			s.Tenant.Misbehave(test.Fault)
-			keys, err := Fetch(t.Context(), s.Transport(), domain)
-			var failed *upstream.Error
-			if keys != nil || !errors.As(err, &failed) || failed.Kind != kind || !strings.Contains(failed.Text, domain) {
+			keys, err := Fetch(t.Context(), s.Transport(), s.Tenant.Domain())
+			failed, ok := errors.AsType[*upstream.Error](err)
+			if keys != nil || !ok || failed.Kind != kind || !strings.Contains(failed.Text, s.Tenant.Domain()) {
 				t.Errorf("%s: got %v and %v, want %s and the domain", test.Name, keys, err, kind)
-			}
-			if strings.HasPrefix(test.Name, "status ") && !strings.Contains(failed.Text, test.Name) {
+			} else if strings.HasPrefix(test.Name, "status ") && !strings.Contains(failed.Text, test.Name) {
 				t.Errorf("%s: %v does not name it", test.Name, err)
 			}
 		})
 	}
+}
+
+// Whatever a tenant publishes, keyfunc refuses none of the keys that are kept.
+func FuzzParse(f *testing.F) {
+	s := standin.ForTest(f)
+	for _, test := range oddities {
+		f.Add(setOf(f, published(f, s, test.change)))
+	}
+	f.Add(s.Tenant.JWKS())
+	f.Add([]byte(`{"keys":[]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for kid, key := range keysOf(t, body) {
+			if bits := key.N.BitLen(); kid == "" || bits < 2048 || bits > 8192 || key.E < 3 || key.E%2 == 0 {
+				t.Errorf("took the key %q with %d bits and e %d", kid, bits, key.E)
+			}
+		}
+	})
 }

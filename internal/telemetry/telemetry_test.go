@@ -77,7 +77,7 @@ func TestRequest(t *testing.T) {
 func TestFetches(t *testing.T) {
 	o, logged := observe(slog.LevelDebug)
 	report := o.Fetches("iTwin token", "grants_total", "grant_duration_seconds")
-	kind := func(kind upstream.Kind) error { return upstream.Errorf(kind, "ims.test: %s", kind) }
+	kind := func(kind upstream.Kind) error { return &upstream.Error{Kind: kind, Text: "ims.test: " + string(kind)} }
 	for _, step := range []struct {
 		err          error
 		result, line string

@@ -7,25 +7,46 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
 
 const (
-	// Timeout bounds a request, from the name's resolution to the answer's end.
-	Timeout = 10 * time.Second
-
-	// connectTimeout bounds the TCP handshake, so that a route that has stopped
-	// working is tried again soon. TLS comes after it: a busy server may take its
-	// time for that.
-	connectTimeout = 3 * time.Second
-
-	// maxBody bounds an answer, in bytes: a hundred times what one needs.
-	maxBody = 1 << 20
+	timeout        = 10 * time.Second // of a request, from the name's resolution to the answer's end
+	connectTimeout = 3 * time.Second  // of the TCP handshake: a broken route is tried again soon, a busy server has time for TLS
+	maxBody        = 1 << 20          // of an answer, in bytes: a hundred times what one needs
+	maxPause       = 5 * time.Minute  // of what Retry-After asks for: an operator would notice a longer one
 )
+
+// A Kind says what went wrong, coarsely: enough to choose a status by.
+type Kind string
+
+const (
+	Unreachable Kind = "unreachable" // there was no answer
+	Slow        Kind = "slow"        // there was none in time
+	Refused     Kind = "refused"     // the answer was no
+	Throttled   Kind = "throttled"   // the answer was 429, or asked for a pause
+	Nonsense    Kind = "nonsense"    // the answer was not what the protocol has
+)
+
+// An Error is a request that failed. Nothing in its text comes from the other
+// side, so it may be logged.
+type Error struct {
+	Kind  Kind
+	Text  string
+	Pause time.Duration // that the other side asked for, 0 for none
+}
+
+func (e *Error) Error() string { return e.Text }
+
+// RetryAfter returns the pause, as package fresh needs it.
+func (e *Error) RetryAfter() time.Duration { return e.Pause }
 
 // Transport makes connections over TLS 1.2 or newer, through the proxy that
 // HTTPS_PROXY names, trusting the given roots (nil: the system's). Each request
@@ -44,10 +65,10 @@ func Transport(roots *x509.CertPool) http.RoundTripper {
 
 // An Answer is a whole answer that is not a redirect.
 type Answer struct {
-	Host       string // that was asked
-	Status     int
-	Body       []byte
-	RetryAfter time.Duration // the pause that an answer other than 200 asks for, 0 for none
+	Host   string // that was asked
+	Status int
+	Body   []byte
+	Pause  time.Duration // that an answer other than 200 asks for, 0 for none
 }
 
 // Do sends the request and reads its whole answer, of at most 1 MiB and within
@@ -55,7 +76,7 @@ type Answer struct {
 // not the other side's choice. Its errors are of type [*Error], or
 // [context.Canceled].
 func Do(transport http.RoundTripper, req *http.Request) (Answer, error) {
-	ctx, cancel := context.WithTimeout(req.Context(), Timeout)
+	ctx, cancel := context.WithTimeout(req.Context(), timeout)
 	defer cancel()
 	answer := Answer{Host: req.URL.Host}
 	resp, err := transport.RoundTrip(req.WithContext(ctx))
@@ -65,61 +86,84 @@ func Do(transport http.RoundTripper, req *http.Request) (Answer, error) {
 	defer resp.Body.Close()
 	answer.Status = resp.StatusCode
 	if answer.Status != http.StatusOK {
-		answer.RetryAfter = retryAfter(resp.Header.Get("Retry-After"), time.Now())
+		answer.Pause = retryAfter(resp.Header.Get("Retry-After"), time.Now())
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	answer.Body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return Answer{}, answer.fail(Nonsense, "the answer was cut short")
+		err = answer.Errorf(Nonsense, "the answer was cut short")
 	case err != nil:
-		return Answer{}, answer.explain(req.Context(), err)
-	case len(body) > maxBody:
-		return Answer{}, answer.fail(Nonsense, "the answer is longer than 1 MiB")
+		err = answer.explain(req.Context(), err)
+	case len(answer.Body) > maxBody:
+		err = answer.Errorf(Nonsense, "the answer is longer than 1 MiB")
 	case answer.Status/100 == 3:
-		return Answer{}, answer.fail(Nonsense, "status %d: redirects are not followed", answer.Status)
+		err = answer.Errorf(Nonsense, "status %d: redirects are not followed", answer.Status)
 	}
-	answer.Body = body
+	if err != nil {
+		return Answer{}, err
+	}
 	return answer, nil
+}
+
+// Errorf makes the [*Error] of this answer: the host, a colon and the formatted
+// text, which must not come from the other side. An answer that is 429 or asks for
+// a pause is [Throttled], whatever the kind given.
+func (a Answer) Errorf(kind Kind, format string, args ...any) error {
+	text := a.Host + ": " + fmt.Sprintf(format, args...)
+	if a.Pause > 0 {
+		text += fmt.Sprintf(" (asked to wait %d s)", (a.Pause+time.Second-1)/time.Second)
+	}
+	if a.Pause > 0 || a.Status == http.StatusTooManyRequests {
+		kind = Throttled
+	}
+	return &Error{kind, text, a.Pause}
 }
 
 // explain describes a failed request in words of our own: errors of the network
 // and of TLS quote names that the other side chose.
 func (a Answer) explain(ctx context.Context, err error) error {
-	var (
-		op        *net.OpError
-		dns       *net.DNSError
-		roots     x509.SystemRootsError
-		authority x509.UnknownAuthorityError
-		name      x509.HostnameError
-		invalid   x509.CertificateInvalidError
-		noTLS     tls.RecordHeaderError
-		timeout   net.Error
-	)
+	kind, text := Unreachable, "connection failed: check the network, and the proxy"
+	op, isOp := errors.AsType[*net.OpError](err)
+	timedOut, isNet := errors.AsType[net.Error](err)
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
-	case errors.As(err, &op) && op.Op == "proxyconnect":
-		return &Error{Kind: Unreachable, Text: "cannot reach " + a.Host + " through the proxy (HTTPS_PROXY)"}
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return &Error{Kind: Unreachable, Text: a.Host + ": no such host: check the spelling, and DNS", dns: dns}
-	case errors.As(err, &dns):
-		return &Error{Kind: Unreachable, Text: a.Host + ": the name cannot be resolved: check the network, and DNS", dns: dns}
-	case errors.As(err, &roots):
-		return a.fail(Unreachable, "this machine has no list of certificate authorities: install ca-certificates, or set SSL_CERT_FILE")
-	case errors.As(err, &authority):
-		return a.fail(Unreachable, "certificate signed by an unknown authority: if that is intended, set SSL_CERT_FILE")
-	case errors.As(err, &name):
-		return a.fail(Unreachable, "certificate is for another name: check the spelling of the host")
-	case errors.As(err, &invalid):
-		return a.fail(Unreachable, "certificate is expired, or not valid for this use: check this machine's clock too")
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return a.fail(Slow, "no answer within %v: check the network, and the proxy", Timeout)
-	case errors.As(err, &noTLS):
-		return a.fail(Unreachable, "not a TLS server: check the host and the port")
+	case isOp && op.Op == "proxyconnect":
+		text = "cannot be reached through the proxy (HTTPS_PROXY)"
+	case is[*net.DNSError](err):
+		text = "no such host, or no DNS: check the spelling, and the network"
+	case is[x509.UnknownAuthorityError](err), is[x509.SystemRootsError](err):
+		text = "certificate signed by an unknown authority: install ca-certificates, or set SSL_CERT_FILE"
+	case is[x509.HostnameError](err):
+		text = "certificate is for another name: check the spelling of the host"
+	case is[x509.CertificateInvalidError](err):
+		text = "certificate is expired, or not valid for this use: check this machine's clock too"
+	case errors.Is(err, context.DeadlineExceeded), isNet && timedOut.Timeout():
+		kind, text = Slow, "no answer within 10s: check the network, and the proxy"
+	case is[tls.RecordHeaderError](err):
+		text = "not a TLS server: check the host and the port"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return a.fail(Unreachable, "connection refused: check the host and the port")
-	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
-		return a.fail(Unreachable, "network is unreachable: check the network, and the proxy")
+		text = "connection refused: check the host and the port"
 	}
-	return a.fail(Unreachable, "connection broken: check the network, and the proxy")
+	return a.Errorf(kind, "%s", text)
+}
+
+// is reports whether err is, or wraps, an error of type E.
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
+// retryAfter reads a Retry-After (RFC 9110 §10.2.3), seconds or a date, as the
+// time to wait from now, at most maxPause. What is neither, or past, is 0.
+func retryAfter(value string, now time.Time) time.Duration {
+	if value != "" && strings.Trim(value, "0123456789") == "" {
+		seconds, _ := strconv.ParseUint(value, 10, 64) // the largest uint64 if there are too many digits
+		return time.Duration(min(seconds, uint64(maxPause/time.Second))) * time.Second
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	return max(0, min(at.Sub(now), maxPause))
 }
