@@ -178,7 +178,7 @@ async function run() {
     await page.close();
   });
 
-  await step("a user signs in at Auth0 and returns to their iModel", () =>
+  await step("after an outage of Auth0 a user signs in there, and returns to their iModel", () =>
     signInAtAuth0({ browser, folder, tokenUrl, model: MODELS[2] }));
 
   await step("the client works from a public https page, with the user's permission", () => hostedPage({ folder, port }));
