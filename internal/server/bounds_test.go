@@ -1,10 +1,10 @@
 package server
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -13,126 +13,173 @@ import (
 	"time"
 )
 
-// cutAfter is how long it takes until the server closes a connection on which
-// send does what a slow client does, a step a second.
-func cutAfter(t *testing.T, handler http.Handler, first string, step string) time.Duration {
-	t.Helper()
-	conn := start(t, handler).mustDial(t)
-	begun := time.Now()
-	go io.Copy(io.Discard, conn)
-	if _, err := io.WriteString(conn, first); err != nil {
-		t.Fatal(err)
-	}
-	for time.Since(begun) < time.Hour {
-		time.Sleep(time.Second)
-		if _, err := io.WriteString(conn, step); err != nil {
-			return time.Since(begun)
-		}
-	}
-	t.Fatal("served for an hour")
-	return 0
-}
-
-func TestSlowSendersAreCut(t *testing.T) {
+func TestSlowSendersAreCutOff(t *testing.T) {
 	for _, test := range []struct {
-		name, first, step string
+		name, first, step string // a step is sent each second
 		want              time.Duration
 	}{
 		{"a header that never ends", "GET / HTTP/1.1\r\nHost: x\r\n", "X-A: b\r\n", 10 * time.Second},
 		{"a request line, a byte a second", "GET /", "a", 10 * time.Second},
 		{"a body, a byte a second", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n", "a", 30 * time.Second},
 		{"chunks, one a second", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\na\r\n", 30 * time.Second},
+		{"nothing", "", "", 10 * time.Second},
+		{"nothing after an answer", request, "", 2 * time.Minute},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				// A handler that reads the body is the worst case.
-				handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
-				got := cutAfter(t, handler, test.first, test.step)
-				if got > test.want+time.Second || got < test.want { // +1 s: when the client next tries
-					t.Errorf("cut after %v, want %v", got, test.want)
-				}
-			})
-		})
-	}
-}
-
-func TestSilentConnectionsAreCut(t *testing.T) {
-	for _, test := range []struct {
-		name, request string
-		want          time.Duration
-	}{
-		{"not a byte", "", 10 * time.Second},
-		{"idle after an answer", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 2 * time.Minute},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				conn := start(t, hello).mustDial(t)
-				begun := time.Now()
-				if _, err := io.WriteString(conn, test.request); err != nil {
-					t.Fatal(err)
-				}
+				conn := start(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })).mustDial(t)
+				start := time.Now()
+				go func() {
+					for _, err := io.WriteString(conn, test.first); err == nil && test.step != ""; _, err = io.WriteString(conn, test.step) {
+						time.Sleep(time.Second)
+					}
+				}()
 				io.Copy(io.Discard, conn) // until it is closed
-				if got := time.Since(begun); got != test.want {
+				if got := time.Since(start); got != test.want {
 					t.Errorf("closed after %v, want %v", got, test.want)
 				}
+				time.Sleep(time.Second) // the sender must end in the bubble
 			})
 		})
 	}
 }
 
-func TestClientThatDoesNotReadIsCut(t *testing.T) {
+func TestClientThatDoesNotReadIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wrote := make(chan error, 1)
 		conn := start(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			_, err := io.WriteString(w, strings.Repeat("x", 1<<20))
 			wrote <- err
 		})).mustDial(t)
-		begun := time.Now()
-		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
-			t.Fatal(err)
-		}
-		if err := <-wrote; !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(begun) != 30*time.Second {
-			t.Errorf("the handler's write ended with %v after %v, want a timeout after 30s", err, time.Since(begun))
+		start := time.Now()
+		io.WriteString(conn, request)
+		if err := <-wrote; !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(start) != 30*time.Second {
+			t.Errorf("the handler's write ended with %v after %v, want a timeout after 30s", err, time.Since(start))
 		}
 	})
 }
 
 func TestHeaderSize(t *testing.T) {
 	for _, test := range []struct {
-		size int // of the header, in bytes
-		want string
+		bytes int
+		want  string
 	}{
-		{63 << 10, "200 OK hello"},
-		{65 << 10, "431 Request Header Fields Too Large 431 Request Header Fields Too Large"},
+		{31 << 10, "200 OK hello"},
+		{33 << 10, "431 Request Header Fields Too Large 431 Request Header Fields Too Large"},
 		{1 << 20, "431 Request Header Fields Too Large 431 Request Header Fields Too Large"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			conn := start(t, hello).mustDial(t)
-			go io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nX-A: "+strings.Repeat("a", test.size)+"\r\n\r\n")
+			go io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nX-A: "+strings.Repeat("a", test.bytes)+"\r\n\r\n")
 			if got, err := answer(conn); got != test.want {
-				t.Errorf("%d bytes of header: got %q (%v), want %q", test.size, got, err, test.want)
+				t.Errorf("%d bytes of header: got %q (%v), want %q", test.bytes, got, err, test.want)
 			}
 		})
 	}
 }
 
-func TestNetHTTPSaysItInTheLog(t *testing.T) {
-	long := strings.Repeat("stack ", 200)
+func TestConnectionsAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, hello)
+		ask := func(wantClose bool) net.Conn {
+			t.Helper()
+			conn := r.mustDial(t)
+			resp := exchange(t, conn, request)
+			if resp.StatusCode != 200 || resp.Close != wantClose {
+				t.Fatalf("got %v, the connection ends: %v; want 200, %v", resp.Status, resp.Close, wantClose)
+			}
+			return conn
+		}
+		idle := ask(false)
+		for range busyConnections - 2 { // the listener holds a place for the next connection
+			ask(false)
+		}
+		ask(true).Close() // busy: it is answered, and not kept
+		for range maxConnections - busyConnections + 1 {
+			r.mustDial(t)
+		}
+		synctest.Wait()
+		waiting := make(chan string, 1)
+		go func() {
+			got, _ := get(r.client(), "http://x/")
+			waiting <- got
+		}()
+		synctest.Wait()
+		if len(waiting) > 0 {
+			t.Errorf("%d connections are open, and another got %q, want it to wait", maxConnections, <-waiting)
+		}
+		idle.Close()
+		if got := <-waiting; got != "200 OK hello" {
+			t.Errorf("a connection has ended, and another got %q, want 200 OK hello", got)
+		}
+		r.mustDial(t) // full again: a shutdown does not wait for a free place
+		r.stop()
+		if err := <-r.ended; err != nil {
+			t.Errorf("Run returned %v, want nil", err)
+		}
+	})
+}
+
+// Unfinished headers on many connections: those that send much are closed, and
+// usual requests are answered.
+func TestUnansweredBytesAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, hello)
+		long := strings.TrimSuffix(request, "\r\n") + "X-A: " + strings.Repeat("a", 24<<10)
+		closed := make(chan bool, maxConnections)
+		send := func() {
+			conn := r.mustDial(t)
+			go io.WriteString(conn, long)
+			go func() {
+				io.Copy(io.Discard, conn)
+				closed <- true
+			}()
+			synctest.Wait()
+		}
+		for range maxReceived / len(long) {
+			send()
+		}
+		if len(closed) > 0 {
+			t.Errorf("%d connections were closed, want none yet", len(closed))
+		}
+		for range 10 {
+			send()
+		}
+		if len(closed) < 9 {
+			t.Errorf("%d connections were closed, want 9 or more of 10", len(closed))
+		}
+		usual := "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + strings.Repeat("a", 3<<10) + "\r\n\r\n"
+		if resp := exchange(t, r.mustDial(t), usual); resp.StatusCode != 200 {
+			t.Errorf("a usual request: got %v, want 200", resp.Status)
+		}
+		time.Sleep(headerTimeout)
+		for range 10 {
+			if resp := exchange(t, r.mustDial(t), long+"\r\n\r\n"); resp.StatusCode != 200 {
+				t.Errorf("afterwards: got %v, want 200", resp.Status)
+			}
+		}
+	})
+}
+
+func TestErrorLogOfNetHTTP(t *testing.T) {
+	stack := strings.Repeat("stack ", 200)
 	for _, test := range []struct{ name, line, want string }{
-		{"callers' doing", "http: TLS handshake error from 10.0.0.1:1: \x1b[31mEOF", `level=DEBUG msg=net/http said="\"http: TLS handshake error from 10.0.0.1:1: \\x1b[31mEOF\\n\""`},
-		{"a panic", "http: panic serving 10.0.0.1:1: boom\n\ngoroutine 1:\n" + long, `level=ERROR msg=net/http said="\"http: panic serving 10.0.0.1:1: boom\\n\\ngoroutine 1:\\n` + long + `\\n\""`},
+		{"caused by clients", "http: TLS handshake error from 10.0.0.1:1: \x1b[31mEOF", `level=DEBUG msg=net/http message="\"http: TLS handshake error from 10.0.0.1:1: \\x1b[31mEOF\\n\""`},
+		{"a panic", "http: panic serving 10.0.0.1:1: boom\n\ngoroutine 1:\n" + stack, `level=ERROR msg=net/http message="\"http: panic serving 10.0.0.1:1: boom\\n\\ngoroutine 1:\\n` + stack + `\\n\""`},
+		{"a long panic", "http: panic serving " + strings.Repeat(stack, 10), "level=ERROR"},
 	} {
-		b := new(logBuffer)
-		newServer(t.Context(), hello, b.logger()).ErrorLog.Print(test.line)
-		got := b.String()
+		var log logBuffer
+		newServer(t.Context(), hello, log.logger()).ErrorLog.Print(test.line)
+		got := log.String()
 		wantContains(t, got, test.want)
-		if strings.Count(got, "\n") != 1 {
-			t.Errorf("%s: %d lines, want 1: %q", test.name, strings.Count(got, "\n"), got)
+		if strings.Count(got, "\n") != 1 || len(got) > maxPanicBytes+200 {
+			t.Errorf("%s: %d lines, %d bytes; want 1, about 4 KiB", test.name, strings.Count(got, "\n"), len(got))
 		}
 	}
 }
 
-func TestPanicIsLoggedAndHurtsNobodyElse(t *testing.T) {
+func TestPanicIsLoggedAndOthersAreServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			if req.URL.Path == "/panic" {
@@ -153,30 +200,42 @@ func TestPanicIsLoggedAndHurtsNobodyElse(t *testing.T) {
 func TestServeMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
-		r := running{pipes: newPipes(), log: new(logBuffer)}
-		done := make(chan struct{})
-		go func() { defer close(done); ServeMetrics(ctx, r.pipes, hello, r.log.logger()) }()
-		if got, err := get(r.client(), "http://x/"); got != "200 OK hello" {
-			t.Errorf("got %q (%v), want 200 OK hello", got, err)
+		listener, log, done := newPipes(), new(logBuffer), make(chan struct{})
+		go func() {
+			defer close(done)
+			ServeMetrics(ctx, listener, hello, log.logger())
+		}()
+		for _, test := range []struct {
+			method, path string
+			want         int
+		}{
+			{"GET", "/metrics", 200}, {"HEAD", "/metrics", 200}, {"GET", "/metrics?name=x", 200},
+			{"POST", "/metrics", 405}, {"OPTIONS", "/metrics", 405}, {"DELETE", "/metrics", 405},
+			{"GET", "/", 404}, {"GET", "/metrics/", 404}, {"GET", "//metrics", 404}, {"GET", "/x/../metrics", 404},
+			{"GET", "/%6detrics", 404}, {"GET", "/debug/pprof/", 404}, {"POST", "/", 404}, {"OPTIONS", "*", 404},
+		} {
+			resp := exchange(t, listener.mustDial(t), test.method+" "+test.path+" HTTP/1.1\r\nHost: x\r\n\r\n")
+			if resp.StatusCode != test.want {
+				t.Errorf("%s %s: got %v, want %v", test.method, test.path, resp.StatusCode, test.want)
+			}
 		}
-		slow := r.mustDial(t)
-		begun := time.Now()
-		if line, err := bufio.NewReader(slow).ReadString('\n'); err != io.EOF || time.Since(begun) != 10*time.Second {
-			t.Errorf("a silent connection read %q (%v) after %v, want io.EOF after 10s", line, err, time.Since(begun))
+		silent, start := listener.mustDial(t), time.Now()
+		if n, _ := io.Copy(io.Discard, silent); n != 0 || time.Since(start) != 10*time.Second {
+			t.Errorf("a silent connection ended after %v, want 10s", time.Since(start))
 		}
 		stop()
 		<-done
-		if got := r.log.String(); got != "" {
-			t.Errorf("logged %q at an orderly end, want nothing", got)
+		if got := log.String(); got != "" {
+			t.Errorf("logged %q, want nothing", got)
 		}
 	})
 }
 
-func TestAsideSaysThatItHasFailed(t *testing.T) {
+func TestServeMetricsLogsAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := running{pipes: newPipes(), log: new(logBuffer)}
-		r.pipes.Close()
-		ServeMetrics(t.Context(), r.pipes, hello, r.log.logger())
-		wantContains(t, r.log.String(), "level=ERROR", "the metrics are not served any more")
+		listener, log := newPipes(), new(logBuffer)
+		listener.Close()
+		ServeMetrics(t.Context(), listener, hello, log.logger())
+		wantContains(t, log.String(), "level=ERROR", "metrics")
 	})
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"net/http"
 	"path"
 	"slices"
@@ -39,6 +40,16 @@ func Headers(origins []string, next http.Handler) http.Handler {
 		}
 		w.WriteHeader(http.StatusNoContent)
 	})
+}
+
+// addHeaders adds the headers for caches to an answer that net/http itself gives
+// to a request that reaches no handler: 400, 417, 431. All others have them.
+func addHeaders(answer []byte) ([]byte, bool) {
+	status, rest, _ := bytes.Cut(answer, []byte("\r\n"))
+	if !bytes.HasPrefix(status, []byte("HTTP/1.")) || bytes.Contains(rest, []byte("Cache-Control: no-store\r\n")) {
+		return nil, false
+	}
+	return slices.Concat(status, []byte("\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"), rest), true
 }
 
 // mustClose reports whether the connection must end with the answer, because a

@@ -1,28 +1,26 @@
 package server
 
 import (
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 )
 
-var site = []string{"https://app.example.com", "http://localhost:3000"}
+var allowedOrigins = []string{"https://app.example.com", "http://localhost:3000"}
 
-// through sends a request through the guard to a handler that answers 418 with
-// the request's path, and returns the answer.
-func through(origins []string, method, body string, header http.Header) *http.Response {
+// through sends a request through Headers to a handler that answers 418 with the
+// method and the path.
+func through(origins []string, method string, header http.Header) *http.Response {
 	next := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusTeapot)
 		io.WriteString(w, r.Method+" "+r.URL.Path)
 	})
-	var reader io.Reader
-	if body != "" {
-		reader = strings.NewReader(body)
-	}
-	r := httptest.NewRequest(method, "/getToken", reader)
+	r := httptest.NewRequest(method, "/getToken", nil)
 	maps.Copy(r.Header, header)
 	w := httptest.NewRecorder()
 	Headers(origins, next).ServeHTTP(w, r)
@@ -31,7 +29,7 @@ func through(origins []string, method, body string, header http.Header) *http.Re
 
 func from(origin string) http.Header { return http.Header{"Origin": {origin}} }
 
-// preflight is what a browser asks ahead for a page of the origin.
+// preflight has the headers of a browser's preflight for a page of the origin.
 func preflight(origin string) http.Header {
 	return http.Header{
 		"Origin":                         {origin},
@@ -43,7 +41,8 @@ func preflight(origin string) http.Header {
 // always are the headers of every answer.
 var always = map[string]string{"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
-// wantHeaders wants these, those of every answer, and no others of CORS.
+// wantHeaders checks that the answer has these headers, those of every answer, and
+// no others.
 func wantHeaders(t *testing.T, name string, got http.Header, want map[string]string) {
 	t.Helper()
 	all := maps.Clone(want)
@@ -63,15 +62,15 @@ func wantHeaders(t *testing.T, name string, got http.Header, want map[string]str
 const exposes = "WWW-Authenticate, Retry-After"
 
 func TestEveryAnswer(t *testing.T) {
-	anyone := map[string]string{"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": exposes}
+	anyOrigin := map[string]string{"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": exposes}
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"} {
 		for _, origin := range []string{"", "https://app.example.com", "null"} {
 			header := http.Header{}
 			if origin != "" {
 				header = from(origin)
 			}
-			resp := through(nil, method, "", header)
-			wantHeaders(t, method+" from "+origin, resp.Header, anyone)
+			resp := through(nil, method, header)
+			wantHeaders(t, method+" from "+origin, resp.Header, anyOrigin)
 			if body, _ := io.ReadAll(resp.Body); resp.StatusCode != 418 || string(body) != method+" /getToken" {
 				t.Errorf("%s: got %d %q, want the handler's answer", method, resp.StatusCode, body)
 			}
@@ -79,9 +78,9 @@ func TestEveryAnswer(t *testing.T) {
 	}
 }
 
-func TestOriginsThatMayRead(t *testing.T) {
-	for _, origin := range site {
-		wantHeaders(t, origin, through(site, "GET", "", from(origin)).Header, map[string]string{
+func TestAllowedOrigins(t *testing.T) {
+	for _, origin := range allowedOrigins {
+		wantHeaders(t, origin, through(allowedOrigins, "GET", from(origin)).Header, map[string]string{
 			"Access-Control-Allow-Origin":   origin,
 			"Access-Control-Expose-Headers": exposes,
 			"Vary":                          "Origin",
@@ -89,8 +88,8 @@ func TestOriginsThatMayRead(t *testing.T) {
 	}
 }
 
-// strangers are origins that a careless comparison would let in.
-var strangers = []string{
+// otherOrigins must not match, although a careless comparison might.
+var otherOrigins = []string{
 	"https://other.example.com", "https://App.example.com", "HTTPS://app.example.com", "http://app.example.com",
 	"https://app.example.com:443", "https://app.example.com:8443", "https://app.example.com/", "https://app.example.com.",
 	"https://app.example.com.evil.test", "https://evilapp.example.com", "https://app.example.com@evil.test", "https://sub.app.example.com",
@@ -98,17 +97,17 @@ var strangers = []string{
 	"null", "*", "", "https://app.example.com, http://localhost:3000", "https://app.example.com\r\nX-A: b", "file://",
 }
 
-func TestStrangersGetNothing(t *testing.T) {
-	want := map[string]string{"Vary": "Origin"} // or a cache would give them another's answer
-	for _, origin := range strangers {
-		wantHeaders(t, "GET from "+origin, through(site, "GET", "", from(origin)).Header, want)
-		resp := through(site, "OPTIONS", "", preflight(origin))
+func TestOtherOriginsGetNoCORSHeaders(t *testing.T) {
+	want := map[string]string{"Vary": "Origin"} // so that a cache does not give them another answer
+	for _, origin := range otherOrigins {
+		wantHeaders(t, "GET from "+origin, through(allowedOrigins, "GET", from(origin)).Header, want)
+		resp := through(allowedOrigins, "OPTIONS", preflight(origin))
 		wantHeaders(t, "preflight from "+origin, resp.Header, want)
 		if resp.StatusCode != http.StatusNoContent {
 			t.Errorf("preflight from %q: got %d, want 204", origin, resp.StatusCode)
 		}
 	}
-	wantHeaders(t, "no origin", through(site, "GET", "", nil).Header, want)
+	wantHeaders(t, "no origin", through(allowedOrigins, "GET", nil).Header, want)
 }
 
 func TestPreflight(t *testing.T) {
@@ -118,9 +117,9 @@ func TestPreflight(t *testing.T) {
 		origin  string
 		extra   map[string]string
 	}{
-		{"anyone", nil, "https://app.example.com", map[string]string{"Access-Control-Allow-Origin": "*"}},
+		{"any origin", nil, "https://app.example.com", map[string]string{"Access-Control-Allow-Origin": "*"}},
 		{"a sandboxed page", nil, "null", map[string]string{"Access-Control-Allow-Origin": "*"}},
-		{"one of the list", site, "https://app.example.com", map[string]string{"Access-Control-Allow-Origin": "https://app.example.com", "Vary": "Origin"}},
+		{"one of the list", allowedOrigins, "https://app.example.com", map[string]string{"Access-Control-Allow-Origin": "https://app.example.com", "Vary": "Origin"}},
 	} {
 		want := map[string]string{
 			"Access-Control-Allow-Methods":  "GET, HEAD",
@@ -132,7 +131,7 @@ func TestPreflight(t *testing.T) {
 		for _, asked := range []string{"GET", "POST", "x", "GET\r\nX-A: b"} {
 			header := preflight(test.origin)
 			header.Set("Access-Control-Request-Method", asked)
-			resp := through(test.origins, "OPTIONS", "", header)
+			resp := through(test.origins, "OPTIONS", header)
 			wantHeaders(t, test.name+", for "+asked, resp.Header, want)
 			if body, _ := io.ReadAll(resp.Body); resp.StatusCode != 204 || len(body) > 0 {
 				t.Errorf("%s, for %q: got %d %q, want 204 without a body", test.name, asked, resp.StatusCode, body)
@@ -143,38 +142,103 @@ func TestPreflight(t *testing.T) {
 
 func TestOnlyOPTIONSIsAPreflight(t *testing.T) {
 	for _, method := range []string{"GET", "POST", "options"} {
-		if resp := through(nil, method, "", preflight("https://app.example.com")); resp.StatusCode != 418 {
+		if resp := through(nil, method, preflight("https://app.example.com")); resp.StatusCode != 418 {
 			t.Errorf("%s: got %d, want the handler's 418", method, resp.StatusCode)
 		}
 	}
 }
 
-// A body is left unread, so its connection cannot be used again. Over sockets,
-// since that is net/http's part.
-func TestABodyEndsTheConnection(t *testing.T) {
-	server := httptest.NewServer(Headers(nil, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })))
-	defer server.Close()
+// routes is a handler as the program has it: an http.ServeMux behind ExactPaths.
+func routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /getToken", hello)
+	mux.Handle("/", http.NotFoundHandler())
+	return Headers(nil, ExactPaths(http.NotFoundHandler(), mux))
+}
+
+func TestPathsAreComparedAsTheyAreSent(t *testing.T) {
 	for _, test := range []struct {
-		name string
-		body io.Reader
-		want bool
+		target string
+		want   int
 	}{
-		{"none", nil, false},
-		{"of a known length", strings.NewReader("x"), true},
-		{"in chunks", io.MultiReader(strings.NewReader("x")), true},
+		{"/getToken", 200}, {"/getToken?access_token=hidden", 200}, {"http://x/getToken", 200}, {"/getToken?//", 200},
+		{"//getToken", 404}, {"//getToken?access_token=hidden", 404}, {"/./getToken", 404}, {"/x/../getToken", 404},
+		{"/getToken/", 404}, {"/getToken/.", 404}, {"//", 404}, {"/%67etToken", 404}, {"/getToken%2f", 404}, {"/%2fgetToken", 404},
+		{"/x/%2e%2e/getToken", 404}, {"///hidden.example/getToken", 404}, {"http://hidden.example", 404}, {"http://x//getToken", 404},
+		{"/", 404}, {"/gettoken", 404}, {"/hidden", 404}, {"*", 404}, {"mailto:hidden", 404},
 	} {
-		req, err := http.NewRequest("POST", server.URL, test.body)
-		if err != nil {
-			t.Fatal(err)
+		for _, method := range []string{"GET", "HEAD", "POST", "OPTIONS", "CONNECT"} {
+			synctest.Test(t, func(t *testing.T) {
+				resp := exchange(t, start(t, routes()).mustDial(t), method+" "+test.target+" HTTP/1.1\r\nHost: x\r\n\r\n")
+				known := test.want == 200 && method != "CONNECT" // whose target is a host
+				switch {
+				case resp.StatusCode == 400 && method == "CONNECT": // not even that
+				case known && (method == "GET" || method == "HEAD") && resp.StatusCode != 200,
+					known && method == "POST" && resp.StatusCode == 200,
+					!known && resp.StatusCode != 404:
+					t.Errorf("%s %s: got %v", method, test.target, resp.Status)
+				}
+				body, _ := io.ReadAll(resp.Body)
+				if resp.Header.Get("Location") != "" || strings.Contains(string(body)+fmt.Sprint(resp.Header), "hidden") {
+					t.Errorf("%s %s: the answer shows the request: %v %s", method, test.target, resp.Header, body)
+				}
+				wantContains(t, resp.Header.Get("Cache-Control"), "no-store")
+			})
 		}
-		resp, err := http.DefaultTransport.RoundTrip(req)
-		if err != nil {
-			t.Fatalf("a body %s: %v", test.name, err)
-		}
-		io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-		if resp.Close != test.want {
-			t.Errorf("a body %s: the connection ends: %v, want %v", test.name, resp.Close, test.want)
-		}
+	}
+}
+
+// Answers that net/http gives by itself have the headers for caches, too.
+func TestAnswersWithoutAHandler(t *testing.T) {
+	for _, test := range []struct {
+		request string
+		want    int
+	}{
+		{"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 404},
+		{"GET * HTTP/1.1\r\nHost: x\r\n\r\n", 404},
+		{"GET /getToken HTTP/1.1\r\nHost: x\r\nExpect: nonsense\r\n\r\n", 417},
+		{"GET /getToken HTTP/1.0\r\nExpect: nonsense\r\n\r\n", 417},
+		{"GET /getToken HTTP/1.1\r\n\r\n", 400},
+		{"GET /getToken HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: nonsense\r\n\r\n", 501},
+		{"GET /getToken HTTP/3.0\r\nHost: x\r\n\r\n", 505},
+		{"GET /getToken HTTP/1.1\r\nHost: x\r\nX-A: " + strings.Repeat("a", 64<<10), 431},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			resp := exchange(t, start(t, routes()).mustDial(t), test.request)
+			if resp.StatusCode != test.want {
+				t.Errorf("%.60q: got %v, want %d", test.request, resp.Status, test.want)
+			}
+			for header, want := range always {
+				if got := resp.Header[header]; len(got) != 1 || got[0] != want {
+					t.Errorf("%.60q: got %s: %q, want %q", test.request, header, got, want)
+				}
+			}
+		})
+	}
+}
+
+// A body is not read, so its connection ends: nothing in it may be taken for the
+// next request.
+func TestBodyEndsTheConnection(t *testing.T) {
+	const hidden = "GET /getToken HTTP/1.1\r\nHost: hidden\r\n\r\n"
+	for _, test := range []struct {
+		name, request string
+		answers       int
+	}{
+		{"no body", request + request, 2},
+		{"a length", "POST /getToken HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n" + hidden, 1},
+		{"chunks", "POST /getToken HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden, 1},
+		{"a body that does not come", "GET /getToken HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", 1},
+		{"chunks in HTTP/1.0", "GET /getToken HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n" + hidden, 1},
+		{"a length in HTTP/1.0", "POST /getToken HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\n" + hidden, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			conn := start(t, routes()).mustDial(t)
+			go io.WriteString(conn, test.request)
+			all, _ := io.ReadAll(conn)
+			if got := strings.Count(string(all), "Cache-Control: "); got != test.answers {
+				t.Errorf("%s: %d answers, want %d:\n%s", test.name, got, test.answers, all)
+			}
+		})
 	}
 }

@@ -114,6 +114,18 @@ func text(resp *http.Response, err error) (string, error) {
 	return resp.Status + " " + string(body), err
 }
 
+// exchange sends a request written by hand, and reads the head of its answer.
+func exchange(t *testing.T, conn net.Conn, request string) *http.Response {
+	t.Helper()
+	go io.WriteString(conn, request)
+	method, _, _ := strings.Cut(request, " ")
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	if err != nil {
+		t.Fatalf("%.60q: %v", request, err)
+	}
+	return resp
+}
+
 var hello = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })
 
 // A logBuffer is a log that a test can read.

@@ -21,16 +21,17 @@ var errTooMuch = errors.New("too much received on all connections")
 // A limitedListener keeps the bounds on its connections.
 type limitedListener struct {
 	net.Listener
+	plain    bool          // not TLS, and so the answers can be seen
 	open     chan struct{} // one element for each connection
 	closed   chan struct{}
 	close    func()
 	received atomic.Int64 // bytes not yet answered
 }
 
-func limit(l net.Listener) *limitedListener {
+func limit(l net.Listener, plain bool) *limitedListener {
 	closed := make(chan struct{})
 	return &limitedListener{
-		Listener: l, open: make(chan struct{}, maxConnections),
+		Listener: l, plain: plain, open: make(chan struct{}, maxConnections),
 		closed: closed, close: sync.OnceFunc(func() { close(closed) }),
 	}
 }
@@ -83,6 +84,12 @@ func (c *limitedConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	c.answered()
 	c.mu.Unlock()
+	if c.listener.plain {
+		if answer, ok := addHeaders(p); ok {
+			_, err := c.Conn.Write(answer)
+			return len(p), err
+		}
+	}
 	return c.Conn.Write(p)
 }
 

@@ -54,7 +54,7 @@ type Server struct {
 func Run(ctx context.Context, s Server) error {
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	listener := limit(s.Listener)
+	listener := limit(s.Listener, s.Certificate == nil)
 	var stopping atomic.Bool
 	server := newServer(requests, closeIf(func() bool { return stopping.Load() || listener.busy() }, s.Handler), s.Log)
 	failed := make(chan error, 1)
@@ -135,7 +135,7 @@ func ServeMetrics(ctx context.Context, listener net.Listener, metrics http.Handl
 	server := newServer(ctx, ExactPaths(http.HandlerFunc(http.NotFound), mux), log)
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
-	if err := server.Serve(limit(listener)); ctx.Err() == nil {
+	if err := server.Serve(limit(listener, false)); ctx.Err() == nil {
 		log.Error("the metrics are no longer served", "error", err)
 	}
 }

@@ -3,9 +3,9 @@ package server
 import (
 	"context"
 	"crypto/tls"
-	"io"
 	"net/http"
 	"net/http/httptrace"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -52,33 +52,26 @@ func TestTLSVersions(t *testing.T) {
 	}
 }
 
+// One connection serves all requests, also those with a body, which is not read.
 func TestHTTP2(t *testing.T) {
-	addr := startSockets(t, hello)
+	addr := startSockets(t, Headers(nil, hello))
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}
 	defer transport.CloseIdleConnections()
-	var connections int
-	for range 3 {
-		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) {
-			if !c.Reused {
-				connections++
-			}
-		}})
-		req, err := http.NewRequestWithContext(ctx, "GET", "https://"+addr, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+	connections := make(map[string]bool)
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) {
+		connections[c.Conn.LocalAddr().String()] = true
+	}})
+	for _, body := range []string{"", "x", strings.Repeat("x", 1<<20), ""} {
+		req, err := http.NewRequestWithContext(ctx, "POST", "https://"+addr, strings.NewReader(body))
+		must(t, err)
 		resp, err := transport.RoundTrip(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if err != nil || string(body) != "hello" || resp.Proto != "HTTP/2.0" {
-			t.Errorf("got %s %q (%v), want HTTP/2.0 \"hello\"", resp.Proto, body, err)
+		must(t, err)
+		if got, err := text(resp, nil); got != "200 OK hello" || resp.Proto != "HTTP/2.0" {
+			t.Errorf("%d bytes of body: got %s %q (%v), want HTTP/2.0 200 OK hello", len(body), resp.Proto, got, err)
 		}
 	}
-	if connections != 1 {
-		t.Errorf("%d connections, want 1", connections)
+	if len(connections) != 1 {
+		t.Errorf("%d connections, want 1", len(connections))
 	}
 }
 
