@@ -27,6 +27,7 @@ func TestPrefersJSON(t *testing.T) {
 		{`application/json;profile="a,text/plain;q=1"`, true},
 		{`application/json;profile="\"";q=0.5, text/plain;q=0.4`, true},
 		{"application/json;q=0.1, application/json", true}, // the higher of two equal ones
+		{"application/json, application/json;q=0.1, text/plain;q=0.5", true},
 		{",,application/json,", true},
 
 		{"", false},
@@ -57,6 +58,7 @@ func TestPrefersJSON(t *testing.T) {
 		{"application/json;q=0.1.1", false},
 		{`application/json;q="1"`, false},
 		{`"application/json`, false},
+		{`application/json;profile="\"";q=0.4, text/plain;q=0.5`, false},
 		{strings.Repeat(",", 4<<10), false},
 		{strings.Repeat(" ", 512) + "application/json", false}, // too long
 	} {

@@ -115,8 +115,9 @@ func TestConnectionsAreLimited(t *testing.T) {
 		}
 		r.mustDial(t) // full again: a shutdown does not wait for a free place
 		r.stop()
-		if err := <-r.ended; err != nil {
-			t.Errorf("Run returned %v, want nil", err)
+		start := time.Now()
+		if err := <-r.ended; err != nil || time.Since(start) > 9*time.Second {
+			t.Errorf("Run returned %v after %v, want nil within 9s", err, time.Since(start))
 		}
 	})
 }
@@ -128,9 +129,9 @@ func TestUnansweredBytesAreLimited(t *testing.T) {
 		r := start(t, hello)
 		long := strings.TrimSuffix(request, "\r\n") + "X-A: " + strings.Repeat("a", 24<<10)
 		closed := make(chan bool, maxConnections)
-		send := func() {
+		send := func(data string) {
 			conn := r.mustDial(t)
-			go io.WriteString(conn, long)
+			go io.WriteString(conn, data)
 			go func() {
 				io.Copy(io.Discard, conn)
 				closed <- true
@@ -138,16 +139,23 @@ func TestUnansweredBytesAreLimited(t *testing.T) {
 			synctest.Wait()
 		}
 		for range maxReceived / len(long) {
-			send()
+			send(long)
 		}
 		if len(closed) > 0 {
 			t.Errorf("%d connections were closed, want none yet", len(closed))
 		}
 		for range 10 {
-			send()
+			send(long)
 		}
 		if len(closed) < 9 {
 			t.Errorf("%d connections were closed, want 9 or more of 10", len(closed))
+		}
+		before := len(closed)
+		for range 10 { // little on each connection, but too much in all
+			send(long[:freeReceived])
+		}
+		if len(closed) > before {
+			t.Errorf("%d connections with little were closed, want none", len(closed)-before)
 		}
 		usual := "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + strings.Repeat("a", 3<<10) + "\r\n\r\n"
 		if resp := exchange(t, r.mustDial(t), usual); resp.StatusCode != 200 {

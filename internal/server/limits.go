@@ -55,6 +55,8 @@ func (l *limitedListener) Close() error {
 	return l.Listener.Close()
 }
 
+// busy reports whether connections should end with the next answer. One place is
+// taken by the connection that Accept waits for.
 func (l *limitedListener) busy() bool { return len(l.open) > busyConnections }
 
 type limitedConn struct {
