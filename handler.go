@@ -18,17 +18,12 @@ import (
 )
 
 const (
-	// maxWait is how long a request waits in all, for the first keys and for the
-	// first iTwin token.
+	// maxWait is how long a request waits for the first keys and the first token.
 	maxWait = 10 * time.Second
 
 	// maxToken bounds a user token, in bytes: ten times what Auth0 sends.
 	maxToken = 8 << 10
-
-	// defaultRetry is Retry-After where the next fetch is in progress.
-	defaultRetry = 2 * time.Second
-
-	realm = `Bearer realm="itwin-token-server"`
+	realm    = `Bearer realm="itwin-token-server"`
 )
 
 // A problem is a response other than 200, and an error of the request path.
@@ -156,14 +151,12 @@ func (s *service) getToken(w http.ResponseWriter, r *http.Request) {
 }
 
 func writeToken(w http.ResponseWriter, r *http.Request, token *itwinToken) {
-	if server.PrefersJSON(r.Header) {
-		server.WriteJSON(w, http.StatusOK, map[string]any{
-			"access_token": token.access.reveal(), "token_type": "Bearer",
-			"expires_in": int(time.Until(token.expiry).Seconds()), // really left
-		})
+	if !server.PrefersJSON(r.Header) {
+		server.WriteText(w, http.StatusOK, token.bearer)
 		return
 	}
-	server.WriteText(w, http.StatusOK, token.bearer)
+	secondsLeft := int(time.Until(token.expiry).Seconds())
+	server.WriteJSON(w, http.StatusOK, map[string]any{"access_token": token.access.reveal(), "token_type": "Bearer", "expires_in": secondsLeft})
 }
 
 // exchange verifies the user token and returns its subject and the iTwin token.
@@ -226,7 +219,7 @@ func isPlaceholder(token string) bool {
 
 // retryAfter is when the server will next be able to help, in seconds.
 func retryAfter(err error) string {
-	wait := defaultRetry
+	wait := 2 * time.Second // if a fetch is in progress
 	var failed *fresh.Error
 	if errors.As(err, &failed) {
 		wait = time.Until(failed.Retry)

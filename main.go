@@ -36,7 +36,6 @@ const usage = `itwin-token-server gives apps an iTwin token for their user's Aut
   go run .                 serve, with the settings of the environment, .env.local and .env
   go run . check           try the settings, Auth0's keys and a grant at IMS
   go run . check TOKEN     and say whether a user token would be accepted, and if not, why
-  pbpaste | go run . check -
   go run . demo -token-life 20s
   go run . version
 
@@ -49,6 +48,12 @@ var (
 )
 
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400) // the live heap is 4 MB: by default it would be collected hundreds of times a second
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(80 << 20) // from here on it is collected more often again; more is used if needed
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	err := run(ctx, program{
@@ -97,7 +102,7 @@ func run(ctx context.Context, p program) error {
 	case "check":
 		return runCheck(ctx, p, args)
 	case "version":
-		fmt.Fprintln(p.stdout, "itwin-token-server", version, commit(), runtime.Version())
+		fmt.Fprintln(p.stdout, "itwin-token-server", version, telemetry.Commit(), runtime.Version())
 		return nil
 	case "help", "-h", "--help":
 		_, err := io.WriteString(p.stdout, usage)
@@ -105,17 +110,6 @@ func run(ctx context.Context, p program) error {
 	}
 	// Not the word itself: it may be a secret in the wrong place.
 	return fmt.Errorf("%w: unknown command: want serve, demo, check, version or help", errUsage)
-}
-
-// commit is the one that the program was built from, if Go knows it.
-func commit() string {
-	info, _ := debug.ReadBuildInfo() // always there with modules
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value
-		}
-	}
-	return "unknown"
 }
 
 // runServe is the server as it is deployed.
@@ -190,7 +184,7 @@ func newService(c config, transport http.RoundTripper, log *slog.Logger) *servic
 		log:      log,
 		observer: o,
 	}
-	o.Gauges(version, commit(), func() time.Time { return lastExpiry(s.tokens) }, s.users.keys.Begun)
+	o.Gauges(version, func() time.Time { return lastExpiry(s.tokens) }, s.users.keys.Begun)
 	return s
 }
 

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/telemetry"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -114,7 +115,7 @@ func TestHelp(t *testing.T) {
 			t.Errorf("%s: %q, %q, %v; want the usage on standard output", command, stdout, stderr, err)
 		}
 	}
-	for _, command := range []string{"demo", "check", "version", "check TOKEN", "check -"} {
+	for _, command := range []string{"demo", "check", "version", "check TOKEN"} {
 		if !strings.Contains(usage, command) {
 			t.Errorf("the usage has no example of %s", command)
 		}
@@ -123,7 +124,7 @@ func TestHelp(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	stdout, _, err := runOnce(program{args: []string{"version"}})
-	if want := "itwin-token-server dev " + commit() + " " + runtime.Version() + "\n"; stdout != want || err != nil {
+	if want := "itwin-token-server dev " + telemetry.Commit() + " " + runtime.Version() + "\n"; stdout != want || err != nil {
 		t.Errorf("version: %q, %v; want %q", stdout, err, want)
 	}
 }

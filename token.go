@@ -23,10 +23,10 @@ const (
 	// maxLifetime bounds what is believed of expires_in.
 	maxLifetime = 24 * time.Hour
 
-	// lastSeconds is the end of a token's lifetime in which it is not handed out,
+	// endMargin is the end of a token's lifetime in which it is not handed out,
 	// since it would expire before it is used. For a short-lived token it is the
 	// last tenth.
-	lastSeconds = 5 * time.Second
+	endMargin = 5 * time.Second
 )
 
 // An itwinToken is an access token of the iTwin Platform, with what a response
@@ -58,7 +58,7 @@ func newTokens(c config, transport http.RoundTripper, report func(time.Duration,
 			if err != nil {
 				return nil, fresh.Term{}, err
 			}
-			term := fresh.Term{Renew: lifetime / 2, Until: lifetime - min(lifetime/10, lastSeconds)}
+			term := fresh.Term{Renew: lifetime / 2, Until: lifetime - min(lifetime/10, endMargin)}
 			return newItwinToken(access, start.Add(lifetime)), term, nil
 		},
 		Report: report,

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -131,7 +132,7 @@ func counter(counters map[string]*Counter, name string) *Counter {
 
 // Gauges declares the values that are read at each scrape. A time that is zero
 // means that there has been none.
-func (o *Observer) Gauges(version, commit string, tokenExpiry, keysFetched func() time.Time) {
+func (o *Observer) Gauges(version string, tokenExpiry, keysFetched func() time.Time) {
 	o.Metrics.Gauge(prefix+"token_expiry_timestamp_seconds", "When the iTwin token expires; 0 if there has been none.",
 		func() float64 { return seconds(tokenExpiry()) })
 	o.Metrics.Gauge(prefix+"keys_age_seconds", "Time since the Auth0 keys in use were fetched.", func() float64 {
@@ -141,9 +142,20 @@ func (o *Observer) Gauges(version, commit string, tokenExpiry, keysFetched func(
 		return math.NaN()
 	})
 	o.Metrics.Gauge(prefix+"build_info", "The build; always 1.", func() float64 { return 1 },
-		"version", version, "commit", commit, "go_version", runtime.Version())
+		"version", version, "commit", Commit(), "go_version", runtime.Version())
 	started := seconds(time.Now())
 	o.Metrics.Gauge("process_start_time_seconds", "When the process started.", func() float64 { return started })
+}
+
+// Commit returns the commit that the program was built from, if Go knows it.
+func Commit() string {
+	info, _ := debug.ReadBuildInfo() // present in every build with modules
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return "unknown"
 }
 
 // CertificateExpiry declares when the TLS certificate in use expires.

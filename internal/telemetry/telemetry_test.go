@@ -126,10 +126,10 @@ func TestGauges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // which begins at 946684800, 2000-01-01
 		o, _ := observe(slog.LevelInfo)
 		var expiry, fetched, certExpiry time.Time
-		o.Gauges("v1.2.3", "abcdef", func() time.Time { return expiry }, func() time.Time { return fetched })
+		o.Gauges("v1.2.3", func() time.Time { return expiry }, func() time.Time { return fetched })
 		o.CertificateExpiry(func() time.Time { return certExpiry })
 		time.Sleep(time.Minute)
-		wantSeries(t, o, "token_expiry_timestamp_seconds 0", fmt.Sprintf(`build_info{version="v1.2.3",commit="abcdef",go_version="%s"} 1`, runtime.Version()))
+		wantSeries(t, o, "token_expiry_timestamp_seconds 0", fmt.Sprintf(`build_info{version="v1.2.3",commit="%s",go_version="%s"} 1`, Commit(), runtime.Version()))
 		text := scrape(&o.Metrics)
 		for _, absent := range []string{"keys_age_seconds "} {
 			if strings.Contains(text, "\n"+prefix+absent) {
