@@ -139,10 +139,12 @@ func setUp(environ []string, dir string) (config, *dotenv.Findings, net.Listener
 // runDemo is the server with stand-ins for Auth0 and IMS.
 func runDemo(ctx context.Context, p program, args []string) error {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
-	flags.SetOutput(p.stderr)
+	flags.SetOutput(io.Discard) // errors quote the argument, which may be a misplaced secret
 	lifetime := flags.Duration("token-life", time.Hour, "how long an iTwin token lives")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return nil // printed already
+		flags.SetOutput(p.stderr)
+		flags.PrintDefaults()
+		return nil
 	} else if err != nil || flags.NArg() > 0 {
 		return fmt.Errorf("%w: demo takes only -token-life", errUsage)
 	}

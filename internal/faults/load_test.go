@@ -1,115 +1,138 @@
 package faults
 
 import (
+	"bufio"
 	"context"
+	"io"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
-	"testing"
+	"sync/atomic"
 	"time"
 )
 
-// A load is callers who ask again and again.
+// A load is a number of clients that send requests until it is ended.
 type load struct {
-	server  *server
-	client  *http.Client
-	pause   time.Duration // between a caller's questions
 	stop    context.CancelFunc
-	callers sync.WaitGroup
+	clients sync.WaitGroup
 
-	mu      sync.Mutex // guards answers
-	answers []answer
+	mu      sync.Mutex // guards results
+	results []result
 }
 
-// load starts callers, each of whom pauses between two questions. Their tokens are
-// what token gives.
-func (s *server) load(t *testing.T, callers int, pause time.Duration, token func() string) *load {
-	ctx, stop := context.WithCancel(t.Context())
-	l := &load{server: s, client: newClient(t), pause: pause, stop: stop}
-	for range callers {
-		l.callers.Go(func() { l.ask(ctx, token) })
+// load starts clients that pause between two requests.
+func (p *process) load(clients int, pause time.Duration, token func() string) *load {
+	ctx, stop := context.WithCancel(p.t.Context())
+	l := &load{stop: stop}
+	client := newClient(p.t)
+	for range clients {
+		l.clients.Go(func() {
+			for ctx.Err() == nil {
+				r := p.get(context.WithoutCancel(ctx), client, "/getToken", token())
+				l.mu.Lock()
+				l.results = append(l.results, r)
+				l.mu.Unlock()
+				sleep(ctx, pause)
+			}
+		})
 	}
-	t.Cleanup(func() { l.end() })
+	p.t.Cleanup(func() { l.end() })
 	return l
 }
 
-// ask is one caller, until ctx ends. It is the load that ends then, not the last
-// question.
-func (l *load) ask(ctx context.Context, token func() string) {
-	for ctx.Err() == nil {
-		a := l.server.get(context.WithoutCancel(ctx), l.client, "/getToken", token())
-		if a.status != http.StatusOK {
-			a.body = "" // of a good one the token is still needed
-		}
-		l.mu.Lock()
-		l.answers = append(l.answers, a)
-		l.mu.Unlock()
-		select {
-		case <-time.After(l.pause):
-		case <-ctx.Done():
-		}
-	}
-}
-
-// end ends the load once all are answered, and returns the answers in the order
-// of their questions.
-func (l *load) end() []answer {
+// end stops the clients, and returns the results in the order of their starts.
+func (l *load) end() []result {
 	l.stop()
-	l.callers.Wait()
-	slices.SortFunc(l.answers, func(a, b answer) int { return a.began.Compare(b.began) })
-	return l.answers
+	l.clients.Wait()
+	slices.SortFunc(l.results, func(a, b result) int { return a.start.Compare(b.start) })
+	return l.results
 }
 
-// oneOf gives the tokens in turn.
+// sleep waits, and reports whether ctx has not ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// oneOf returns the tokens in turn.
 func oneOf(tokens []string) func() string {
-	var mu sync.Mutex
-	next := 0
-	return func() string {
-		mu.Lock()
-		defer mu.Unlock()
-		next++
-		return tokens[next%len(tokens)]
+	var next atomic.Int64
+	return func() string { return tokens[int(next.Add(1))%len(tokens)] }
+}
+
+// A busyLoad is clients that keep their connections, and send each request as soon
+// as the last one is answered. Unlike http.Client they repeat none after a broken
+// connection.
+type busyLoad struct {
+	running  sync.WaitGroup
+	answered atomic.Int64
+	clients  []*busyClient
+}
+
+type busyClient struct {
+	load     *busyLoad
+	token    string
+	answers  map[int]int // by status
+	failures []failure
+}
+
+// A failure is a request on an open connection that was not answered.
+type failure struct {
+	dialed time.Time
+	first  bool // on its connection, which may not have been accepted
+	err    error
+}
+
+// busyLoad starts a client for each token. Each ends when it cannot connect.
+func (p *process) busyLoad(tokens []string) *busyLoad {
+	load := &busyLoad{}
+	for _, token := range tokens {
+		c := &busyClient{load: load, token: token, answers: map[int]int{}}
+		load.clients = append(load.clients, c)
+		load.running.Go(func() {
+			for conn, err := net.Dial("tcp", p.addr); err == nil; conn, err = net.Dial("tcp", p.addr) {
+				c.use(conn)
+				conn.Close()
+			}
+		})
+	}
+	return load
+}
+
+// await waits for so many answers.
+func (l *busyLoad) await(answers int64) {
+	for l.answered.Load() < answers {
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 
-// wantAll reports answers of another status than these, the first ones in full.
-func wantAll(t *testing.T, what string, answers []answer, statuses ...int) {
-	t.Helper()
-	if len(answers) == 0 {
-		t.Errorf("%s: nobody asked", what)
-	}
-	wrong := 0
-	for _, a := range answers {
-		if slices.Contains(statuses, a.status) {
-			continue
+// wait waits for the end of all clients.
+func (l *busyLoad) wait() []*busyClient {
+	l.running.Wait()
+	return l.clients
+}
+
+// use sends requests until the connection ends.
+func (c *busyClient) use(conn net.Conn) {
+	dialed, answers := time.Now(), bufio.NewReader(conn)
+	for first := true; ; first = false {
+		io.WriteString(conn, "GET /getToken HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+c.token+"\r\n\r\n")
+		resp, err := http.ReadResponse(answers, nil)
+		if err == nil {
+			_, err = io.Copy(io.Discard, resp.Body)
 		}
-		if wrong++; wrong <= 3 {
-			a.want(t, what, statuses...)
+		if err != nil {
+			c.failures = append(c.failures, failure{dialed, first, err})
+			return
+		}
+		c.load.answered.Add(1)
+		if c.answers[resp.StatusCode]++; resp.Close {
+			return
 		}
 	}
-	if wrong > 3 {
-		t.Errorf("%s: %d of %d answers are not %v", what, wrong, len(answers), statuses)
-	}
-}
-
-// slowest is the longest that anyone waited.
-func slowest(answers []answer) time.Duration {
-	var longest time.Duration
-	for _, a := range answers {
-		longest = max(longest, a.took)
-	}
-	return longest
-}
-
-// median is the wait that half of the callers did not exceed.
-func median(answers []answer) time.Duration {
-	if len(answers) == 0 {
-		return 0
-	}
-	waits := make([]time.Duration, len(answers))
-	for i, a := range answers {
-		waits[i] = a.took
-	}
-	slices.Sort(waits)
-	return waits[len(waits)/2]
 }

@@ -7,25 +7,20 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"sync"
+	"runtime/debug"
+	"slices"
 	"testing"
-
-	"itwin-token-server/internal/standin"
 )
 
-// together is how many tests run at once: they wait far more than they work.
-func together() string {
-	if raceEnabled {
-		return "8"
-	}
-	return "16"
+// program is the program under test, once TestMain has built it.
+var program string
+
+// raceEnabled reports whether the tests, and so the program too, run under the race
+// detector. It takes memory, so bounds on that are not checked then.
+func raceEnabled() bool {
+	info, _ := debug.ReadBuildInfo()
+	return slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
-
-// binary is the program under test, once TestMain has built it.
-var binary string
-
-// first is where every test's stand-ins have their keys from: making keys takes long.
-var first = sync.OnceValues(standin.New)
 
 func TestMain(m *testing.M) {
 	if runtime.GOOS == "windows" {
@@ -33,7 +28,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	flag.Parse()
-	flag.Set("test.parallel", together())
+	flag.Set("test.parallel", "12") // tests mostly wait
 	os.Exit(build(m))
 }
 
@@ -44,9 +39,9 @@ func build(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "itwin-token-server")
-	args := []string{"build", "-o", binary}
-	if raceEnabled {
+	program = filepath.Join(dir, "itwin-token-server")
+	args := []string{"build", "-o", program}
+	if raceEnabled() {
 		args = append(args, "-race")
 	}
 	if out, err := exec.Command("go", append(args, "itwin-token-server")...).CombinedOutput(); err != nil {

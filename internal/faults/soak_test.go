@@ -20,177 +20,137 @@ import (
 
 var soak = flag.Duration("soak", 10*time.Minute, "how long to soak; the first tenth is compared with the last")
 
-// Mixed load with faults coming and going: nothing grows between the first tenth of
-// the time and the last, every 200 carries a good token, and no honest caller is
-// told that it is at fault.
+// Mixed load with faults that come and go: nothing grows from the first tenth of the
+// time to the last, each 200 carries a valid token, and no valid user token is
+// answered 401.
 func TestSoak(t *testing.T) {
-	w := newWorld(t)
-	w.IMS.SetLife(10 * time.Second)
-	fresh := w.serve(t)
-	fresh.ready()
-	atFirst := fresh.goroutines()
+	f := newFixture(t)
+	f.IMS.SetLife(10 * time.Second)
+	idle := f.startReady().goroutines()
 
-	s := w.serve(t)
-	s.ready()
-	pool := &atomic.Pointer[func() string]{}
-	w.signIn(pool)
-	honest := s.load(t, 8, 20*time.Millisecond, func() string { return (*pool.Load())() })
-	strangers := s.load(t, 2, 50*time.Millisecond, w.strangers())
+	p := f.startReady()
+	var tokens atomic.Pointer[func() string]
+	signIn := func() { // new user tokens, of the current key
+		next := oneOf(f.userTokens(200))
+		tokens.Store(&next)
+	}
+	signIn()
+	valid := p.load(8, 20*time.Millisecond, func() string { return (*tokens.Load())() })
+	random := p.load(2, 50*time.Millisecond, f.unknownKeys())
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	go s.rude(ctx)
-	go s.leaving(ctx, w.user())
-	go w.trouble(ctx, pool)
+	go p.sendNonsense(ctx)
+	go p.disconnect(ctx, f.userToken())
+	go f.breakInTurn(ctx, signIn)
 
-	first, last := s.sample(*soak)
+	first, last := p.sample(*soak)
 	stop()
-	answers, refused := honest.end(), strangers.end()
-	wantAll(t, "honest callers", answers, 200, 502, 503, 504)
-	wantAll(t, "unknown keys", refused, 401)
-	good := len(slices.DeleteFunc(slices.Clone(answers), func(a answer) bool { return a.status != 200 }))
-	if good < len(answers)/2 {
-		t.Errorf("%d of %d honest callers got a token, want half of them", good, len(answers))
+	results, others := valid.end(), random.end()
+	wantAll(t, "valid tokens", results, 200, 502, 503, 504)
+	wantAll(t, "unknown kids", others, 401, 503)
+	served := len(slices.DeleteFunc(slices.Clone(results), func(r result) bool { return r.status != 200 }))
+	if served < len(results)/2 {
+		t.Errorf("%d of %d valid tokens were answered 200, want half of them", served, len(results))
 	}
-	first.compare(t, last)
-	honest.client.CloseIdleConnections()
-	strangers.client.CloseIdleConnections()
+	t.Logf("%+v at first, %+v at last", first, last)
+	if last.memory > first.memory+8<<10 || last.descriptors > first.descriptors+10 || last.threads > first.threads+3 {
+		t.Errorf("%+v grew to %+v", first, last)
+	}
 	http.DefaultClient.CloseIdleConnections()
-	time.Sleep(15 * time.Second) // half-sent requests are cut after 10 s
-	if atLast := s.goroutines(); atLast > atFirst+5 {
-		t.Errorf("%d goroutines when all have gone, %d in a server that nobody called", atLast, atFirst)
-	} else {
-		t.Logf("goroutines without load: %d, in a server that nobody called %d", atLast, atFirst)
+	time.Sleep(15 * time.Second)          // incomplete requests are closed after 10 s
+	if n := p.goroutines(); n > idle+25 { // the idle connections of 10 clients have two each
+		t.Errorf("%d goroutines after the load, %d in a server without requests", n, idle)
 	}
-	t.Logf("%d answers with a token, %d without, %d random kids, %d grants, %d key fetches",
-		good, len(answers)-good, len(refused), w.IMS.Requests(), w.Tenant.Requests())
+	t.Logf("%d answers 200 of %d, %d random kids, %d grants, %d key fetches", served, len(results), len(others), f.IMS.Requests(), f.Tenant.Requests())
 }
 
-// signIn gives honest callers new tokens, signed with the current key.
-func (w *world) signIn(pool *atomic.Pointer[func() string]) {
-	next := oneOf(w.users(200))
-	pool.Store(&next)
-}
-
-// trouble has Auth0 and IMS fail in turn: 10 s of each fault, which iTwin tokens of
-// 10 s seldom outlive, and 5 s of peace. The first faults come again at the end, so
-// that the first and the last minute are alike.
-func (w *world) trouble(ctx context.Context, pool *atomic.Pointer[func() string]) {
+// breakInTurn breaks IMS and Auth0 in turn: 10 s of each fault, which few iTwin
+// tokens of 10 s outlast, and 5 s without. The first faults come again at the end,
+// so that the first and the last minute are alike.
+func (f *fixture) breakInTurn(ctx context.Context, signIn func()) {
 	faults := append(standin.Nonsense(),
 		standin.NamedFault{Name: "slow", Fault: standin.Delay(2 * time.Second)},
-		standin.NamedFault{Name: "hangs", Fault: standin.Hang()},
-		standin.NamedFault{Name: "hangs up", Fault: standin.HangUp()},
-		standin.NamedFault{Name: "drips", Fault: standin.Drip(10 * time.Millisecond)},
-		standin.NamedFault{Name: "is gone"})
-	around := int(*soak * 9 / 10 / (15 * time.Second))
+		standin.NamedFault{Name: "hangs up", Fault: standin.HangUp()})
+	faults = append(faults, outages...)
+	period := max(1, int(*soak*9/10/(15*time.Second)))
 	for n := 0; ; n++ {
-		kind := n % max(1, around)
-		server, fault := &w.IMS.Server, faults[kind%len(faults)].Fault
-		if kind%2 == 1 {
-			server = &w.Tenant.Server
-		}
-		if server.Misbehave(fault); fault == nil {
-			server.Stop()
-		}
-		if !pause(ctx, 10*time.Second) {
+		kind := n % period
+		server := []*standin.Server{&f.IMS.Server, &f.Tenant.Server}[kind%2]
+		breakDown(server, faults[kind%len(faults)].Fault)
+		if !sleep(ctx, 10*time.Second) {
 			return
 		}
-		server.Behave()
-		if err := server.Restart(); err != nil {
-			w.t.Error(err)
-		}
+		repair(f.t, server)
 		switch n % 12 {
-		case 5: // users sign in anew, with a key that was published long ago
-			w.Tenant.Rotate()
-			w.signIn(pool)
+		case 5: // to a key that was published long ago
+			f.Tenant.Rotate()
+			signIn()
 		case 11:
-			w.Tenant.Revoke()
+			f.Tenant.Revoke()
 		}
-		if !pause(ctx, 5*time.Second) {
+		if !sleep(ctx, 5*time.Second) {
 			return
 		}
 	}
 }
 
-// rude sends what no honest client sends, and leaves some of it half-sent.
-func (s *server) rude(ctx context.Context) {
-	client := newClient(s.t)
-	defer client.CloseIdleConnections()
+// sendNonsense sends what no client of ours sends, and some of it incomplete.
+func (p *process) sendNonsense(ctx context.Context) {
+	client := newClient(p.t)
 	texts := append(slices.Clone(nasty), "", "\r\n", "a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", strings.Repeat("a", 1<<20))
-	for n := 0; pause(ctx, 200*time.Millisecond); n++ {
-		conn, err := net.Dial("tcp", s.addr)
+	for n := 0; sleep(ctx, 200*time.Millisecond); n++ {
+		conn, err := net.Dial("tcp", p.addr)
 		if err != nil {
-			s.t.Errorf("a rude connection: %v", err)
+			p.t.Error(err)
 			continue
 		}
 		go fmt.Fprintf(conn, "GET /getToken HTTP/1.1\r\nHost: x\r\nX-B: %s\r\n", texts[n%len(texts)])
 		time.AfterFunc(5*time.Second, func() { conn.Close() })
-		s.get(ctx, client, "/"+strings.Repeat("x", 50), "")
-		s.get(ctx, client, "/getToken", "not.a.token")
+		p.get(ctx, client, "/"+strings.Repeat("x", 50), "")
+		p.get(ctx, client, "/getToken", "not.a.token")
 	}
 }
 
-// leaving asks and does not stay for the answer.
-func (s *server) leaving(ctx context.Context, token string) {
-	client := newClient(s.t)
-	defer client.CloseIdleConnections()
-	for n := 0; pause(ctx, 50*time.Millisecond); n++ {
-		hasty, leave := context.WithTimeout(ctx, time.Duration(n%20)*100*time.Microsecond)
-		s.get(hasty, client, "/getToken", token)
-		leave()
+// disconnect sends requests and disconnects before or during the answer.
+func (p *process) disconnect(ctx context.Context, token string) {
+	client := newClient(p.t)
+	for n := 0; sleep(ctx, 50*time.Millisecond); n++ {
+		short, cancel := context.WithTimeout(ctx, time.Duration(n%20)*100*time.Microsecond)
+		p.get(short, client, "/getToken", token)
+		cancel()
 	}
 }
 
-// pause waits, and reports whether ctx has not ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// usage is what a process held at one time, the median of a span.
+// usage is what a process uses: the median of a span.
 type usage struct{ memory, descriptors, threads int }
 
-// sample looks at the process every half second, and returns the medians of the
-// first and the last tenth of the time.
-func (s *server) sample(span time.Duration) (first, last usage) {
+// sample returns the usage in the first and the last tenth of the time.
+func (p *process) sample(span time.Duration) (first, last usage) {
 	var memory, descriptors, threads []int
 	for end := time.Now().Add(span); time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
-		memory = append(memory, s.memory())
-		descriptors = append(descriptors, s.descriptors())
-		threads = append(threads, s.status("Threads:"))
+		memory = append(memory, p.status("VmRSS"))
+		descriptors = append(descriptors, p.descriptors())
+		threads = append(threads, p.status("Threads"))
 	}
 	tenth := max(1, len(memory)/10)
-	at := func(of []int, from int) int { return slices.Sorted(slices.Values(of[from : from+tenth]))[tenth/2] }
-	from := len(memory) - tenth
-	return usage{at(memory, 0), at(descriptors, 0), at(threads, 0)}, usage{at(memory, from), at(descriptors, from), at(threads, from)}
+	median := func(of []int, from int) int { return slices.Sorted(slices.Values(of[from : from+tenth]))[tenth/2] }
+	end := len(memory) - tenth
+	return usage{median(memory, 0), median(descriptors, 0), median(threads, 0)}, usage{median(memory, end), median(descriptors, end), median(threads, end)}
 }
 
-// compare allows for noise: 8 MiB, ten descriptors, three threads.
-func (first usage) compare(t *testing.T, last usage) {
-	t.Helper()
-	t.Logf("memory %d to %d KiB, descriptors %d to %d, threads %d to %d",
-		first.memory>>10, last.memory>>10, first.descriptors, last.descriptors, first.threads, last.threads)
-	if last.memory > first.memory+8<<20 || last.descriptors > first.descriptors+10 || last.threads > first.threads+3 {
-		t.Errorf("%+v grew to %+v", first, last)
+// goroutines ends the process with SIGQUIT and counts them in its output.
+func (p *process) goroutines() int {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+		p.t.Fatal(err)
 	}
-}
-
-// goroutines ends the process and counts them in what it then says.
-func (s *server) goroutines() int {
-	s.t.Helper()
-	if err := s.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
-		s.t.Fatal(err)
+	if _, ended := p.exit(10 * time.Second); !ended {
+		p.t.Fatal("SIGQUIT did not end the server")
 	}
-	if _, ended := s.exit(10 * time.Second); !ended {
-		s.t.Fatal("SIGQUIT did not end the server")
-	}
-	_, dump, _ := strings.Cut(s.logged(), "SIGQUIT: quit")
+	_, dump, _ := strings.Cut(p.log.String(), "SIGQUIT: quit")
 	n := strings.Count(dump, "\ngoroutine ")
 	if n == 0 {
-		s.t.Fatal("no goroutine in the dump")
+		p.t.Fatal("no goroutine in the dump")
 	}
 	return n
 }
