@@ -3,7 +3,7 @@
 // process with the stand-ins of Auth0 and IMS, over TLS, and break one thing at a
 // time.
 //
-//	go test ./internal/faults                                     10 s
+//	go test ./internal/faults                                     15 s
 //	go test -tags long -timeout 20m ./internal/faults             outages and renewals in real time, memory: 2 min
 //	go test -tags soak -timeout 20m -run Soak ./internal/faults   mixed load with faults that come and go: 10 min
 //

@@ -51,7 +51,7 @@ func TestKillLosesNoLogLine(t *testing.T) {
 		} else {
 			f.run(p, p.log, "PORT="+port)
 		}
-		p.ready(5 * time.Second)
+		p.ready(20 * time.Second)
 		var subjects, tokens []string
 		for i := range 20 {
 			subjects = append(subjects, fmt.Sprintf("auth0|client-%d-", i))

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
-	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -12,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"itwin-token-server/internal/standin"
 )
@@ -98,12 +96,6 @@ func (f *fixture) unknownKeys() func() string {
 	}
 }
 
-// rotate makes a key current that the server has never seen.
-func (f *fixture) rotate() {
-	f.Tenant.Rotate() // to the next key, which was published before
-	f.Tenant.Rotate()
-}
-
 // secrets are the texts that neither an answer nor a log may show.
 func (f *fixture) secrets() map[string]string {
 	id, secret := f.IMS.ClientID(), f.IMS.ClientSecret()
@@ -117,59 +109,5 @@ func (f *fixture) secrets() map[string]string {
 		"the user's name":                 "Jane Doe",
 		"the user's e-mail address":       "jane.doe",
 		"a panic":                         "http: panic",
-	}
-}
-
-// requestTimes records when requests reach a fault.
-type requestTimes struct {
-	mu sync.Mutex // guards at
-	at []time.Time
-}
-
-func (r *requestTimes) before(fault standin.Fault) standin.Fault {
-	return func(honest http.Handler) http.Handler {
-		faulty := fault(honest)
-		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			r.mu.Lock()
-			r.at = append(r.at, time.Now())
-			r.mu.Unlock()
-			faulty.ServeHTTP(w, req)
-		})
-	}
-}
-
-// gaps returns the shortest and the longest time between two requests.
-func (r *requestTimes) gaps() (shortest, longest time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	shortest = time.Hour
-	for i := 1; i < len(r.at); i++ {
-		gap := r.at[i].Sub(r.at[i-1])
-		shortest, longest = min(shortest, gap), max(longest, gap)
-	}
-	return shortest, longest
-}
-
-// outages are of either server; without a fault it refuses connections.
-var outages = []standin.NamedFault{
-	{Name: "connections refused"},
-	{Name: "hangs", Fault: standin.Hang()},
-	{Name: "status 500", Fault: standin.Status(500)},
-	{Name: "a byte at a time", Fault: standin.Drip(20 * time.Millisecond)},
-}
-
-// breakDown applies the fault, or with nil makes the server refuse connections.
-func breakDown(s *standin.Server, fault standin.Fault) {
-	if s.Misbehave(fault); fault == nil {
-		s.Stop()
-	}
-}
-
-// repair ends what breakDown began.
-func repair(t *testing.T, s *standin.Server) {
-	t.Helper()
-	s.Behave()
-	if err := s.Restart(); err != nil {
-		t.Error(err)
 	}
 }

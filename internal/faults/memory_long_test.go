@@ -3,7 +3,9 @@
 package faults
 
 import (
+	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -37,6 +39,41 @@ func TestHugeAnswersTakeNoMemory(t *testing.T) {
 		t.Errorf("%d key fetches and %d grants, want 5 of each: too few to test anything", keys, grants)
 	}
 	p.wantPeak("32 MiB answers", 64)
+}
+
+// Headers that are never finished, on 5,000 connections, in the forms that take the
+// most memory. They are closed, and callers are served again.
+func TestUnfinishedHeaders(t *testing.T) {
+	t.Parallel()
+	var names strings.Builder
+	for i := range 20_000 {
+		fmt.Fprintf(&names, "%x:\r\n", i)
+	}
+	for _, test := range []struct{ name, lines string }{
+		{"a long line", "X-A: " + strings.Repeat("a", 60<<10)},
+		{"many lines", strings.Repeat("a:\r\n", 15<<10)},
+		{"many names", names.String()},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			p := f.startReady()
+			var sending sync.WaitGroup
+			for i := range 5000 {
+				size := []int{15 << 10, 60 << 10}[i%2] // within the limit, and beyond it
+				conn := p.dial()
+				conn.SetDeadline(time.Now().Add(time.Minute))
+				sending.Go(func() {
+					io.WriteString(conn, "GET /getToken HTTP/1.1\r\nHost: x\r\n"+test.lines[:size])
+					io.Copy(io.Discard, conn) // until it is closed
+				})
+			}
+			sending.Wait()
+			p.wantPeak("5,000 connections with unfinished headers", 256)
+			p.getToken(f.userToken()).want(t, "afterwards", 200)
+			p.awaitDescriptors(50)
+		})
+	}
 }
 
 // Callers are served while 300 connections send their headers a byte at a time.

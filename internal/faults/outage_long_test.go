@@ -5,6 +5,7 @@ package faults
 import (
 	"net/http"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +14,42 @@ import (
 
 // maxWait is the 10 s that a caller waits at most, and what a busy machine adds.
 const maxWait = 10*time.Second + 1500*time.Millisecond
+
+// requestTimes records when requests reach a fault.
+type requestTimes struct {
+	mu sync.Mutex // guards at
+	at []time.Time
+}
+
+func (r *requestTimes) before(fault standin.Fault) standin.Fault {
+	return func(honest http.Handler) http.Handler {
+		faulty := fault(honest)
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			r.mu.Lock()
+			r.at = append(r.at, time.Now())
+			r.mu.Unlock()
+			faulty.ServeHTTP(w, req)
+		})
+	}
+}
+
+// gaps returns the shortest and the longest time between two requests.
+func (r *requestTimes) gaps() (shortest, longest time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	shortest = time.Hour
+	for i := 1; i < len(r.at); i++ {
+		gap := r.at[i].Sub(r.at[i-1])
+		shortest, longest = min(shortest, gap), max(longest, gap)
+	}
+	return shortest, longest
+}
+
+// rotate makes a key current that the server has never seen.
+func (f *fixture) rotate() {
+	f.Tenant.Rotate() // to the next key, which was published before
+	f.Tenant.Rotate()
+}
 
 // Auth0 is down at the start: callers get 503, and the server recovers by itself
 // within 15 s of Auth0's return. Then a key is rotated while Auth0 is down again:

@@ -1,13 +1,9 @@
 package faults
 
 import (
-	"fmt"
 	"io"
 	"net"
-	"os"
 	"os/exec"
-	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -82,32 +78,6 @@ func (p *process) exit(timeout time.Duration) (code int, ended bool) {
 	case <-time.After(timeout):
 		return 0, false
 	}
-}
-
-// status reads a number from the process's status in /proc: VmRSS and VmHWM are the
-// resident memory and its peak, in KiB.
-func (p *process) status(field string) int {
-	p.t.Helper()
-	if runtime.GOOS != "linux" {
-		return 0 // bounds on it hold then
-	}
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	_, after, _ := strings.Cut(string(text), field+":")
-	words := strings.Fields(after)
-	if len(words) == 0 {
-		p.t.Fatalf("/proc: no %s (%v) in:\n%s", field, err, text)
-	}
-	n, err := strconv.Atoi(words[0])
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return n
-}
-
-// descriptors is how many files and sockets the process has open.
-func (p *process) descriptors() int {
-	entries, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid)) // none but on Linux
-	return len(entries)
 }
 
 // dial opens a connection for requests written by hand.

@@ -1,0 +1,65 @@
+//go:build long || soak
+
+package faults
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"itwin-token-server/internal/standin"
+)
+
+// outages are of either server; without a fault it refuses connections.
+var outages = []standin.NamedFault{
+	{Name: "connections refused"},
+	{Name: "hangs", Fault: standin.Hang()},
+	{Name: "status 500", Fault: standin.Status(500)},
+	{Name: "a byte at a time", Fault: standin.Drip(20 * time.Millisecond)},
+}
+
+// breakDown applies the fault, or with nil makes the server refuse connections.
+func breakDown(s *standin.Server, fault standin.Fault) {
+	if s.Misbehave(fault); fault == nil {
+		s.Stop()
+	}
+}
+
+// repair ends what breakDown began.
+func repair(t *testing.T, s *standin.Server) {
+	t.Helper()
+	s.Behave()
+	if err := s.Restart(); err != nil {
+		t.Error(err)
+	}
+}
+
+// status reads a number from the process's status in /proc: VmRSS and VmHWM are the
+// resident memory and its peak, in KiB.
+func (p *process) status(field string) int {
+	p.t.Helper()
+	if runtime.GOOS != "linux" {
+		return 0 // bounds on it hold then
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	_, after, _ := strings.Cut(string(text), field+":")
+	words := strings.Fields(after)
+	if len(words) == 0 {
+		p.t.Fatalf("/proc: no %s (%v) in:\n%s", field, err, text)
+	}
+	n, err := strconv.Atoi(words[0])
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return n
+}
+
+// descriptors is how many files and sockets the process has open.
+func (p *process) descriptors() int {
+	entries, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid)) // none but on Linux
+	return len(entries)
+}
