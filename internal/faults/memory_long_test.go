@@ -60,7 +60,7 @@ func TestUnfinishedHeaders(t *testing.T) {
 			p := f.startReady()
 			var sending sync.WaitGroup
 			for i := range 5000 {
-				size := []int{15 << 10, 60 << 10}[i%2] // within the limit, and beyond it
+				size := []int{30 << 10, 60 << 10}[i%2] // within the limit, and beyond it
 				conn := p.dial()
 				conn.SetDeadline(time.Now().Add(time.Minute))
 				sending.Go(func() {

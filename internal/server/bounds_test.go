@@ -66,8 +66,8 @@ func TestHeaderSize(t *testing.T) {
 		bytes int
 		want  string
 	}{
-		{15 << 10, "200 OK hello"},
-		{17 << 10, "431 Request Header Fields Too Large 431 Request Header Fields Too Large"},
+		{31 << 10, "200 OK hello"},
+		{33 << 10, "431 Request Header Fields Too Large 431 Request Header Fields Too Large"},
 		{1 << 20, "431 Request Header Fields Too Large 431 Request Header Fields Too Large"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -184,5 +184,44 @@ func TestServeMetricsLogsAFailure(t *testing.T) {
 		listener.Close()
 		ServeMetrics(t.Context(), listener, hello, logTo(log))
 		wantContains(t, log.String(), "level=ERROR", "metrics")
+	})
+}
+
+// Many unfinished headers: connections that send much are closed, and usual
+// requests are answered.
+func TestUnansweredBytesAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, hello)
+		long := strings.TrimSuffix(request, "\r\n") + "X-A: " + strings.Repeat("a", 14<<10)
+		closed := make(chan bool, maxConnections)
+		send := func(n int) {
+			for range n {
+				conn := r.mustDial(t)
+				go io.WriteString(conn, long)
+				go func() {
+					io.Copy(io.Discard, conn)
+					closed <- true
+				}()
+			}
+			synctest.Wait()
+		}
+		send(maxReceived / len(long))
+		if len(closed) > 0 {
+			t.Errorf("%d connections were closed, want none yet", len(closed))
+		}
+		send(10)
+		if len(closed) < 9 {
+			t.Errorf("%d connections were closed, want 9 or more of 10", len(closed))
+		}
+		usual := "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + strings.Repeat("a", 3<<10) + "\r\n\r\n"
+		if resp := exchange(t, r.mustDial(t), usual); resp.StatusCode != 200 {
+			t.Errorf("a usual request: got %v, want 200", resp.Status)
+		}
+		time.Sleep(headerTimeout)
+		for range 10 {
+			if resp := exchange(t, r.mustDial(t), long+"\r\n\r\n"); resp.StatusCode != 200 {
+				t.Errorf("afterwards: got %v, want 200", resp.Status)
+			}
+		}
 	})
 }

@@ -5,24 +5,31 @@ import (
 	"errors"
 	"net"
 	"slices"
-	"sync"
+	"sync/atomic"
 )
 
-// maxConnections is how many connections are open at once; further ones wait to
-// be accepted. It bounds the memory for headers that are never completed, of
-// which net/http may need 100 KiB for one connection.
-const maxConnections = 2500
+// Bounds on all connections together, which net/http does not have. It keeps what
+// it has read of a header until the header is complete, and many short lines take
+// 20 times their size.
+const (
+	maxConnections = 2500    // open at once; further ones wait to be accepted
+	maxReceived    = 8 << 20 // bytes of requests that are not answered yet
+	freeReceived   = 4 << 10 // bytes that each connection may send beyond that: a usual request
+)
 
-// A limitedListener accepts at most maxConnections at once.
+var errTooMuch = errors.New("too many unanswered bytes on all connections")
+
+// A limitedListener keeps the bounds on its connections.
 type limitedListener struct {
 	net.Listener
-	slots   chan struct{} // one element for each open connection
-	headers []byte        // for answers that net/http gives before any handler
+	slots    chan struct{} // one element for each open connection
+	received atomic.Int64  // bytes not answered yet
+	headers  []byte        // for answers that net/http gives before any handler
 }
 
 // limit limits l; headers are lines for answers over plain http.
 func limit(l net.Listener, headers string) *limitedListener {
-	return &limitedListener{l, make(chan struct{}, maxConnections), []byte(headers)}
+	return &limitedListener{Listener: l, slots: make(chan struct{}, maxConnections), headers: []byte(headers)}
 }
 
 func (l *limitedListener) Accept() (net.Conn, error) {
@@ -32,17 +39,36 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		<-l.slots
 		return nil, err
 	}
-	return &limitedConn{Conn: conn, headers: l.headers, release: sync.OnceFunc(func() { <-l.slots })}, nil
+	return &limitedConn{Conn: conn, listener: l}, nil
 }
 
 type limitedConn struct {
 	net.Conn
-	headers []byte
-	release func()
+	listener *limitedListener
+	received atomic.Int64 // bytes since the last answer
+	closed   atomic.Bool
 }
 
+func (c *limitedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	own, all := c.received.Add(int64(n)), c.listener.received.Add(int64(n))
+	if c.closed.Load() { // Close may have counted before this Read
+		c.answered()
+	}
+	if own > freeReceived && all > maxReceived {
+		return 0, errTooMuch
+	}
+	return n, err
+}
+
+// answered ends the counting of what was received.
+func (c *limitedConn) answered() { c.listener.received.Add(-c.received.Swap(0)) }
+
 func (c *limitedConn) Close() error {
-	defer c.release()
+	if !c.closed.Swap(true) {
+		defer func() { <-c.listener.slots }()
+	}
+	c.answered()
 	return c.Conn.Close()
 }
 
@@ -57,11 +83,13 @@ func (c *limitedConn) CloseWrite() error {
 // Write adds the headers to an answer of net/http itself, such as 400, 417 or
 // 431. All others have them.
 func (c *limitedConn) Write(p []byte) (int, error) {
+	c.answered()
+	headers := c.listener.headers
 	status, rest, _ := bytes.Cut(p, []byte("\r\n"))
-	if len(c.headers) == 0 || !bytes.HasPrefix(status, []byte("HTTP/1.1 ")) || bytes.Contains(rest, []byte("Cache-Control: no-store\r\n")) {
+	if len(headers) == 0 || !bytes.HasPrefix(status, []byte("HTTP/1.1 ")) || bytes.Contains(rest, []byte("Cache-Control: no-store\r\n")) {
 		return c.Conn.Write(p)
 	}
-	if _, err := c.Conn.Write(slices.Concat(status, []byte("\r\n"), c.headers, rest)); err != nil {
+	if _, err := c.Conn.Write(slices.Concat(status, []byte("\r\n"), headers, rest)); err != nil {
 		return 0, err
 	}
 	return len(p), nil

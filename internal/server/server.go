@@ -23,7 +23,7 @@ const (
 	headerTimeout  = 10 * time.Second // for the whole header to arrive
 	requestTimeout = 30 * time.Second // for a request and its answer
 	idleTimeout    = 2 * time.Minute  // between two requests on a connection
-	maxHeaderBytes = 12 << 10         // net/http adds 4 KiB: a user token of 8 KiB and as much again
+	maxHeaderBytes = 28 << 10         // net/http adds 4 KiB: a user token of 8 KiB, and cookies
 	maxStreams     = 32               // at once, on an HTTP/2 connection
 	maxBodyBytes   = 64 << 10         // received on an HTTP/2 connection and not read; the least that net/http accepts
 )
@@ -82,15 +82,34 @@ func Run(ctx context.Context, s Server) error {
 	return nil
 }
 
-// closeWhen makes each answer end its connection once stopping is set, so that
-// clients that keep connections busy leave between two requests.
+// closeWhen makes each answer end its connection if stopping is set when the
+// answer begins, so that clients that keep connections busy leave between two
+// requests.
 func closeWhen(stopping *atomic.Bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if stopping.Load() {
-			w.Header().Set("Connection", "close")
-		}
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(&closingWriter{ResponseWriter: w, stopping: stopping}, r)
 	})
+}
+
+type closingWriter struct {
+	http.ResponseWriter
+	stopping *atomic.Bool
+	begun    bool
+}
+
+func (w *closingWriter) WriteHeader(status int) {
+	w.begun = true
+	if w.stopping.Load() {
+		w.Header().Set("Connection", "close")
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *closingWriter) Write(p []byte) (int, error) {
+	if !w.begun {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriter.Write(p)
 }
 
 // newServer makes a server with the bounds; requests get contexts of ctx.

@@ -275,3 +275,18 @@ func TestLargeAnswerInFlightIsSentWhole(t *testing.T) {
 		t.Errorf("Run returned %v, want nil", err)
 	}
 }
+
+// A request that began before the shutdown and is answered during it ends its
+// connection too.
+func TestAnAnswerDuringTheShutdownEndsItsConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			time.Sleep(drainDelay / 2)
+			hello(w, req)
+		}))
+		time.AfterFunc(drainDelay/4, r.stop)
+		if resp := exchange(t, r.mustDial(t), request); !resp.Close {
+			t.Errorf("got %v with its connection kept, want it closed", resp.Status)
+		}
+	})
+}
