@@ -50,7 +50,7 @@ type bench struct {
 func main() {
 	b := &bench{lastPort: 20000, results: results{}}
 	flag.IntVar(&b.rounds, "rounds", 5, "how often each target is measured")
-	flag.IntVar(&b.requests, "requests", 4800, "counted requests to each target, workload and round")
+	flag.IntVar(&b.requests, "requests", 3000, "counted requests to each target, workload and round")
 	readme := flag.String("readme", "", "a `file` whose text after its mark the tables replace")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -142,11 +142,11 @@ func (b *bench) record(ctx context.Context) error {
 }
 
 const (
-	settle      = 100 * time.Millisecond // before a target's clock or memory is read
-	warmUp      = 1000                   // requests, at least
-	turns       = 6                      // parts in which the counted requests are sent
-	steadyRate  = 2000                   // requests a second, far below what any target can answer
-	steadyShare = 4                      // the counted requests for one at the steady rate
+	settle      = 50 * time.Millisecond // before a target's clock or memory is read
+	warmUp      = 1000                  // requests, at least
+	turns       = 6                     // parts in which the counted requests are sent
+	steadyRate  = 2000                  // requests a second, far below what any target can answer
+	steadyShare = 4                     // the counted requests for one at the steady rate
 )
 
 // measure measures what a section has, and returns its tables. In each round, each
@@ -185,12 +185,14 @@ func (b *bench) round(ctx context.Context, w workload, targets []target) error {
 		defer l.stop()
 		time.Sleep(settle)
 		l.noteMemory("idle", "VmRSS")
+		lives = append(lives, l)
+	}
+	for _, l := range lives {
 		if err := l.send(max(warmUp, w.connections), 0); err != nil {
 			return err
 		}
 		time.Sleep(settle)
 		l.noteMemory(w.String()+" idle", "VmRSS")
-		lives = append(lives, l)
 	}
 	if err := inTurns(lives, " busy", b.requests, 0); err != nil {
 		return err

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	vegeta "github.com/tsenart/vegeta/v12/lib"
@@ -108,7 +107,7 @@ func (b *bench) section(name string) section {
 	return s
 }
 
-const timeout = 12 * time.Second // of a start and of a stop, which the server promises in 10 s
+const startTimeout = 10 * time.Second
 
 // workload is a kind of load. A distinct token is sent only once to a process.
 type workload struct {
@@ -118,7 +117,7 @@ type workload struct {
 
 func (w workload) String() string {
 	tokens := map[bool]string{true: "distinct tokens", false: "one token"}[w.distinct]
-	return fmt.Sprintf("%s, %d connections", tokens, w.connections)
+	return fmt.Sprintf("%s, %d conn.", tokens, w.connections)
 }
 
 // life is one process of a target under one workload.
@@ -146,7 +145,7 @@ func (b *bench) start(ctx context.Context, t target, w workload) (*life, error) 
 		return nil, err
 	}
 	conn, err := net.Dial("tcp", t.addr)
-	for ; err != nil && time.Since(began) < timeout; conn, err = net.Dial("tcp", t.addr) {
+	for ; err != nil && time.Since(began) < startTimeout; conn, err = net.Dial("tcp", t.addr) {
 		time.Sleep(100 * time.Microsecond)
 	}
 	l.note("listening", time.Since(began).Seconds()*1e3)
@@ -179,8 +178,7 @@ func (b *bench) refuses(ctx context.Context, t target) error {
 }
 
 func (l *life) stop() {
-	l.cmd.Process.Signal(syscall.SIGTERM)
-	defer time.AfterFunc(timeout, func() { l.cmd.Process.Kill() }).Stop()
+	l.cmd.Process.Kill()
 	l.cmd.Wait()
 }
 
