@@ -26,6 +26,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"text/template"
 	"time"
 
@@ -53,7 +54,7 @@ func main() {
 	flag.IntVar(&b.requests, "requests", 3000, "counted requests to each target, workload and round")
 	readme := flag.String("readme", "", "a `file` whose text after its mark the tables replace")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	text, err := b.run(ctx, flag.Args())
 	fmt.Print(text)
