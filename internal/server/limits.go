@@ -85,10 +85,11 @@ func (c *limitedConn) CloseWrite() error {
 func (c *limitedConn) Write(p []byte) (int, error) {
 	c.answered()
 	headers := c.listener.headers
-	status, rest, _ := bytes.Cut(p, []byte("\r\n"))
-	if len(headers) == 0 || !bytes.HasPrefix(status, []byte("HTTP/1.1 ")) || bytes.Contains(rest, []byte("Cache-Control: no-store\r\n")) {
+	if len(headers) == 0 || !bytes.HasPrefix(p, []byte("HTTP/1.1 4")) && !bytes.HasPrefix(p, []byte("HTTP/1.1 5")) ||
+		bytes.Contains(p, []byte("Cache-Control: no-store\r\n")) {
 		return c.Conn.Write(p)
 	}
+	status, rest, _ := bytes.Cut(p, []byte("\r\n"))
 	if _, err := c.Conn.Write(slices.Concat(status, []byte("\r\n"), headers, rest)); err != nil {
 		return 0, err
 	}
