@@ -75,13 +75,12 @@ func main() {
 
 // A program is what a command runs with.
 type program struct {
-	args    []string
-	environ []string // NAME=value
-	dir     string   // of .env.local and .env; empty: none are read
-	stdin   io.Reader
-	stdout  io.Writer
-	stderr  io.Writer // the log
-
+	args      []string
+	environ   []string // NAME=value
+	dir       string   // of .env.local and .env; empty: none are read
+	stdin     io.Reader
+	stdout    io.Writer
+	stderr    io.Writer         // the log
 	transport http.RoundTripper // to Auth0 and IMS
 }
 
