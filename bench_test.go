@@ -116,7 +116,7 @@ func BenchmarkHandlerRepeated(b *testing.B) {
 	})
 }
 
-// The hot path's allocations, with a margin over what they are: 78 and 2 a
+// The hot path's allocations, with a margin over what they are: 102 and 4 a
 // request. What adds one for each request shows here, not in production.
 func TestHotPathAllocations(t *testing.T) {
 	s := standin.ForTest(t)
@@ -130,8 +130,8 @@ func TestHotPathAllocations(t *testing.T) {
 	})
 	again := request(tokens[0])
 	repeated := testing.AllocsPerRun(100, func() { routes.ServeHTTP(sink{http.Header{}}, again) })
-	if distinct > 110 || repeated > 5 {
-		t.Errorf("a distinct token costs %v allocations, a repeated one %v; want at most 110 and 5", distinct, repeated)
+	if distinct > 112 || repeated > 6 {
+		t.Errorf("a distinct token costs %v allocations, a repeated one %v; want at most 112 and 6", distinct, repeated)
 	}
 	if verify := testing.AllocsPerRun(100, func() { d.users.verify(t.Context(), tokens[0]) }); verify != 0 {
 		t.Errorf("verifying a token again costs %v allocations, want none", verify)
