@@ -84,25 +84,19 @@ func requestProblems() []problem {
 // problemOf is the one place where errors become statuses.
 func problemOf(err error) problem {
 	var p problem
-	var failed *upstream.Error
+	failed := new(upstream.Error)
+	errors.As(err, &failed)
 	switch {
 	case errors.Is(err, context.Canceled):
 		return errCanceled
 	case errors.As(err, &p):
 		return p
-	case errors.Is(err, context.DeadlineExceeded):
+	case failed.Kind == upstream.Slow, errors.Is(err, context.DeadlineExceeded):
 		return errSlow
-	case errors.Is(err, fresh.ErrNotFetched):
+	case failed.Kind == upstream.Unreachable, errors.Is(err, fresh.ErrNotFetched):
 		return errUnreachable
-	case errors.As(err, &failed):
-		switch failed.Kind {
-		case upstream.Slow:
-			return errSlow
-		case upstream.Unreachable:
-			return errUnreachable
-		case upstream.Throttled:
-			return errThrottled
-		}
+	case failed.Kind == upstream.Throttled:
+		return errThrottled
 	}
 	return errRefused
 }
@@ -185,20 +179,17 @@ func bearerToken(header http.Header) (string, error) {
 	if len(values) > 1 { // a proxy may have checked the other one
 		return "", errTwoHeaders
 	}
-	if len(values) == 0 {
-		return "", errNoToken
-	}
-	scheme, token, _ := strings.Cut(values[0], " ")
+	scheme, token, _ := strings.Cut(strings.Join(values, ""), " ")
 	token = strings.Trim(token, " ")
-	again, _, found := strings.Cut(token, " ")
+	first, _, several := strings.Cut(token, " ")
 	switch {
 	case !strings.EqualFold(scheme, "Bearer") || token == "":
 		return "", errNoToken
-	case strings.EqualFold(again, "Bearer"):
+	case strings.EqualFold(first, "Bearer"):
 		return "", errTwoSchemes
 	case isPlaceholder(token):
 		return "", errNoUserToken
-	case found:
+	case several:
 		return "", errNotJWT
 	case len(token) > maxToken:
 		return "", errTooLong

@@ -107,23 +107,22 @@ func parseGrant(answer upstream.Answer) (access string, lifetime time.Duration, 
 		TokenType   string          `json:"token_type"`
 		ExpiresIn   json.RawMessage `json:"expires_in"`
 	}
-	nonsense := func(what string) (string, time.Duration, error) {
-		return "", 0, answer.Errorf(upstream.Nonsense, "%s: check %sAUTHORITY", what, prefix)
-	}
-	if json.Unmarshal(answer.Body, &body) != nil {
-		return nonsense("the answer is not a token response in JSON")
-	}
-	if !isToken(body.AccessToken) {
-		return nonsense("the answer has no usable access_token")
-	}
-	if body.TokenType != "" && !strings.EqualFold(body.TokenType, "Bearer") {
-		return nonsense("the token_type is not Bearer")
-	}
+	wrong := ""
+	err = json.Unmarshal(answer.Body, &body)
 	lifetime, ok := parseLifetime(body.ExpiresIn)
-	if !ok {
-		return nonsense("expires_in is not a number of seconds")
+	switch {
+	case err != nil:
+		wrong = "the answer is not a token response in JSON"
+	case !isToken(body.AccessToken):
+		wrong = "the answer has no usable access_token"
+	case body.TokenType != "" && !strings.EqualFold(body.TokenType, "Bearer"):
+		wrong = "the token_type is not Bearer"
+	case !ok:
+		wrong = "expires_in is not a number of seconds"
+	default:
+		return body.AccessToken, lifetime, nil
 	}
-	return body.AccessToken, lifetime, nil
+	return "", 0, answer.Errorf(upstream.Nonsense, "%s: check %sAUTHORITY", wrong, prefix)
 }
 
 // isToken reports whether text can be sent in a header, and is the one word that
@@ -136,21 +135,15 @@ func isToken(text string) bool {
 // parseLifetime reads expires_in: a number of seconds, at least 1, or a string of
 // decimal digits, as some servers send. Absent or null means the default.
 func parseLifetime(raw json.RawMessage) (time.Duration, bool) {
-	if len(raw) == 0 || string(raw) == "null" {
+	text := string(raw)
+	if text == "" || text == "null" {
 		return defaultLifetime, true
 	}
-	var seconds float64
-	var digits string
-	if json.Unmarshal(raw, &digits) == nil {
-		n, err := strconv.ParseUint(digits, 10, 63)
-		if err != nil {
-			return 0, false
-		}
-		seconds = float64(n)
-	} else if json.Unmarshal(raw, &seconds) != nil {
-		return 0, false
+	if digits := strings.Trim(text, `"`); strings.Trim(digits, "0123456789") == "" {
+		text = digits
 	}
-	return time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second)), seconds >= 1
+	seconds, err := strconv.ParseFloat(text, 64) // what JSON allows; any other string still has its quotes
+	return time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second)), err == nil && seconds >= 1
 }
 
 // grantError says what to do about a response other than 200 (RFC 6749 §5.2). An

@@ -145,7 +145,6 @@ func TestParseGrant(t *testing.T) {
 		{"expires_in with a space", `{"access_token":"a","expires_in":" 60"}`, 0},
 		{"expires_in a fraction as a string", `{"access_token":"a","expires_in":"60.5"}`, 0},
 		{"expires_in a string of years", `{"access_token":"a","expires_in":"99999999999"}`, 24 * time.Hour},
-		{"expires_in too long a string", `{"access_token":"a","expires_in":"99999999999999999999"}`, 0},
 		{"expires_in of years", `{"access_token":"a","expires_in":1e300}`, 24 * time.Hour},
 		{"expires_in 0", `{"access_token":"a","expires_in":0}`, 0},
 		{"expires_in negative", `{"access_token":"a","expires_in":-1}`, 0},
