@@ -14,8 +14,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"itwin-token-server/internal/dotenv"
 )
 
 // awkward holds what secrets have been broken by: URL and form syntax, shells'
@@ -154,34 +152,35 @@ func TestRefusedValues(t *testing.T) {
 // These settings depend on each other, or on files. A file's name that cannot be
 // used may be the secret itself.
 func TestRefusedTogether(t *testing.T) {
-	file := filepath.Join(folder(t, "file", "-----BEGIN CERTIFICATE-----\n"), "file")
+	const notOneLine = "a placeholder, or not exactly one line"
+	t.Chdir(folder(t, "pem", "-----BEGIN CERTIFICATE-----\n", "empty", "", "newline", "\r\n", "placeholder", "<YOUR_hunter2>",
+		"lines", "hunter2\nmore", "newlines", "hunter2\n\n", "huge", strings.Repeat("hunter2 ", maxSecret/8)+"\n"))
+	_, err := os.Open("no-such-file")
+	notFound := errors.Unwrap(err).Error()
 	tests := []struct{ name, environ, got string }{
 		{"CLIENT_SECRET", "", "nothing"},
-		{"CLIENT_SECRET", "hunter2|CLIENT_SECRET_FILE=" + file, "both"},
-		{"CLIENT_SECRET_FILE", "hunter2|CLIENT_SECRET=", notFound()},
-		{"CLIENT_SECRET_FILE", filepath.Dir(file) + "|CLIENT_SECRET=", "read "},
-		{"TLS_KEY_FILE", "|TLS_CERT_FILE=" + file, "nothing"},
-		{"TLS_CERT_FILE", "|TLS_KEY_FILE=" + file, "nothing"},
-		{"TLS_CERT_FILE", "hunter2|TLS_KEY_FILE=" + file, notFound()},
-		{"TLS_KEY_FILE", "hunter2|TLS_CERT_FILE=" + file, notFound()},
-		{"TLS_CERT_FILE", file + "|TLS_KEY_FILE=" + file, file},
+		{"CLIENT_SECRET", "hunter2|CLIENT_SECRET_FILE=pem", "both"},
+		{"CLIENT_SECRET_FILE", "hunter2|CLIENT_SECRET=", notFound},
+		{"CLIENT_SECRET_FILE", ".|CLIENT_SECRET=", "read "},
+		{"CLIENT_SECRET_FILE", "empty|CLIENT_SECRET=", notOneLine},
+		{"CLIENT_SECRET_FILE", "newline|CLIENT_SECRET=", notOneLine},
+		{"CLIENT_SECRET_FILE", "placeholder|CLIENT_SECRET=", notOneLine},
+		{"CLIENT_SECRET_FILE", "lines|CLIENT_SECRET=", notOneLine},
+		{"CLIENT_SECRET_FILE", "newlines|CLIENT_SECRET=", notOneLine},
+		{"CLIENT_SECRET_FILE", "huge|CLIENT_SECRET=", notOneLine},
+		{"TLS_KEY_FILE", "|TLS_CERT_FILE=pem", "nothing"},
+		{"TLS_CERT_FILE", "|TLS_KEY_FILE=pem", "nothing"},
+		{"TLS_CERT_FILE", "hunter2|TLS_KEY_FILE=pem", notFound},
+		{"TLS_KEY_FILE", "hunter2|TLS_CERT_FILE=pem", notFound},
+		{"TLS_CERT_FILE", "pem|TLS_KEY_FILE=pem", "pem with pem: "},
 	}
 	for _, test := range tests {
 		_, f, err := loadConfig(complete(strings.Split(test.name+"="+test.environ, "|")...), "")
-		text := fmt.Sprint(err)
-		if s := f.Setting(prefix + test.name); !strings.HasPrefix(text, s.Name+": want "+s.Want+", got "+test.got) || strings.Contains(text, "\n") {
-			t.Errorf("%s=%q gives\n%s, want %s and %q", test.name, test.environ, text, test.name, test.got)
-		}
-		if strings.Contains(fmt.Sprintf("%s %+v", text, f), "hunter2") {
-			t.Errorf("%s=%q is shown: %s %+v", test.name, test.environ, text, f)
+		text, s := fmt.Sprint(err), f.Setting(prefix+test.name)
+		if !strings.HasPrefix(text, s.Name+": want "+s.Want+", got "+test.got) || strings.Contains(text, "\n") || strings.Contains(fmt.Sprintf("%s %+v", text, f), "hunter2") {
+			t.Errorf("%s=%q gives\n%s, want %s and %q, and no secret: %+v", test.name, test.environ, text, test.name, test.got, f)
 		}
 	}
-}
-
-// notFound is what the system says of a missing file.
-func notFound() string {
-	_, err := os.Open("no-such-file")
-	return errors.Unwrap(err).Error()
 }
 
 func TestAllErrorsAtOnce(t *testing.T) {
@@ -196,15 +195,12 @@ func TestAllErrorsAtOnce(t *testing.T) {
 	}
 }
 
-func withSecretFile(dir string) (config, *dotenv.Findings, error) {
-	return loadConfig(complete("CLIENT_SECRET=", "CLIENT_SECRET_FILE="+filepath.Join(dir, "secret")), "")
-}
-
-func TestTheSecretFileIsReadAgain(t *testing.T) {
-	dir := folder(t, "secret", "the first")
-	c, _, err := withSecretFile(dir)
-	if err != nil {
-		t.Fatal(err)
+// That it is read again for each grant, token_test.go shows.
+func TestCurrentSecret(t *testing.T) {
+	dir := t.TempDir()
+	c := config{SecretFile: filepath.Join(dir, "secret")}
+	if got, err := c.currentSecret(); got.reveal() != "" || err == nil || !strings.HasPrefix(err.Error(), prefix+"CLIENT_SECRET_FILE: want ") {
+		t.Errorf("without the file the secret is %q, %v; want an error that names the setting", got.reveal(), err)
 	}
 	for _, end := range []string{"", "\n", "\r\n"} {
 		write(t, dir, "secret", awkward+end)
@@ -212,32 +208,16 @@ func TestTheSecretFileIsReadAgain(t *testing.T) {
 			t.Errorf("with %q at its end, the secret is %q, %v; want %q", end, got.reveal(), err, awkward)
 		}
 	}
-	c.SecretFile = "no-such-file"
-	if got, err := c.currentSecret(); got.reveal() != "" || err == nil || !strings.HasPrefix(err.Error(), prefix+"CLIENT_SECRET_FILE: want ") {
-		t.Errorf("without the file the secret is %q, %v; want an error that names the setting", got.reveal(), err)
-	}
-}
-
-func TestRefusedSecretFiles(t *testing.T) {
-	for name, text := range map[string]string{
-		"empty": "", "only a newline": "\r\n", "placeholder": "<YOUR_hunter2>", "two lines": "hunter2\nmore", "two newlines": "hunter2\n\n",
-		"huge": strings.Repeat("hunter2 ", maxSecret/8) + "\n",
-	} {
-		_, _, err := withSecretFile(folder(t, "secret", text))
-		if err == nil || !strings.HasPrefix(err.Error(), prefix+"CLIENT_SECRET_FILE: want ") || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: %v, want the setting named, and nothing of the file", name, err)
-		}
-	}
 }
 
 func TestASecretInTheWrongVariableIsNotShown(t *testing.T) {
 	const known, unknown = "hunter2+kVHJ/w==", "hunter2+kVHJ1yXNxUpvbSvR5RyCKvBuKtjrIoBJNvrCKd4gwFo7k6CNUjHMfDNp=="
-	dir := folder(t, "secret", known)
-	for _, s := range new(config).settings() {
-		name := strings.TrimPrefix(s.Name, prefix)
+	file := filepath.Join(folder(t, "secret", known), "secret")
+	for _, name := range names() {
+		name = strings.TrimPrefix(name, prefix)
 		for how, environ := range map[string][]string{
 			"of its own variable": complete("CLIENT_SECRET="+known, name+"="+known),
-			"of the file":         complete("CLIENT_SECRET=", "CLIENT_SECRET_FILE="+filepath.Join(dir, "secret"), name+"="+known),
+			"of the file":         complete("CLIENT_SECRET=", "CLIENT_SECRET_FILE="+file, name+"="+known),
 			"that is nowhere":     complete(name + "=" + unknown),
 		} {
 			_, f, err := loadConfig(environ, "")
@@ -246,10 +226,10 @@ func TestASecretInTheWrongVariableIsNotShown(t *testing.T) {
 			}
 		}
 	}
-	for value, shown := range map[string]bool{"service-aB3x": true, "service-hunter2+/": false, "hunter2": false, `"service-x"`: false} {
+	for value, want := range map[string]string{"service-aB3x": `"service-aB3x"`, "service-hunter2+/": "set, not shown", "hunter2": "set, not shown", `"service-x"`: "set, not shown"} {
 		_, f, err := loadConfig(complete("CLIENT_ID="+value), "")
-		if s := f.Setting(prefix + "CLIENT_ID"); err != nil || (s.Shown == `"`+value+`"`) != shown || !shown && s.Shown != "set, not shown" {
-			t.Errorf("the client ID %s is shown as %s, %v; want it shown: %v", value, s.Shown, err, shown)
+		if shown := f.Setting(prefix + "CLIENT_ID").Shown; err != nil || shown != want {
+			t.Errorf("the client ID %s is shown as %s, %v; want %s", value, shown, err, want)
 		}
 	}
 }

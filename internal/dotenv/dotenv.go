@@ -77,8 +77,16 @@ func Load(settings []Setting, prefix string, environ []string, dir string) *Find
 		s := &settings[i]
 		f.offer(s, environment[s.Fallback], s.Fallback+inEnvironment)
 		f.offer(s, s.Default, "default")
-		if s.Source != "" {
-			f.parse(s)
+		if s.Source == "" {
+			continue
+		}
+		s.refused = !s.Parse(s.value)
+		if _, err := os.Stat(s.value); s.File && err != nil {
+			s.Secret = true
+			s.Got = errors.Unwrap(err).Error() // without the name
+		}
+		if s.Source == "environment" && inQuotes.MatchString(s.value) {
+			f.Warnings = append(f.Warnings, s.Name+" begins and ends with a quote, which the environment makes a part of the value (docker run --env-file keeps quotes): remove them")
 		}
 	}
 	return f
@@ -93,13 +101,13 @@ func (f *Findings) use(values map[string]string, source, prefix string) {
 		f.offer(s, values[s.Name], source)
 		delete(values, s.Name)
 	}
-	start := len(prefix) - 1 // of what differs, with the _ before it
+	own := len(prefix) - 1 // where the names begin to differ, with the _ before
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if !strings.HasPrefix(name, prefix) {
 			continue
 		}
 		nearest := slices.MaxFunc(f.Settings, func(a, b Setting) int {
-			return cmp.Compare(likeness(a.Name[start:], name[start:]), likeness(b.Name[start:], name[start:]))
+			return cmp.Compare(likeness(a.Name[own:], name[own:]), likeness(b.Name[own:], name[own:]))
 		})
 		shown := regexp.MustCompile(`^[A-Z0-9_]{0,40}`).FindString(name)
 		if shown != name {
@@ -139,18 +147,7 @@ func (f *Findings) offer(s *Setting, value, source string) {
 	}
 }
 
-// parse stores the setting's value where its caller wants it.
-func (f *Findings) parse(s *Setting) {
-	v := s.value
-	s.refused = !s.Parse(v)
-	if _, err := os.Stat(v); s.File && err != nil {
-		s.Secret = true
-		s.Got = errors.Unwrap(err).Error() // without the name
-	}
-	if s.Source == "environment" && len(v) > 1 && v[0] == v[len(v)-1] && strings.ContainsAny(v[:1], `"'`) {
-		f.Warnings = append(f.Warnings, s.Name+" begins and ends with a quote, which the environment makes a part of the value (docker run --env-file keeps quotes): remove them")
-	}
-}
+var inQuotes = regexp.MustCompile(`^(".*"|'.*')$`)
 
 // placeholder is upper case only: your_api and tenant.us.auth0.com may be real.
 var placeholder = regexp.MustCompile(`<YOUR_|<TENANT>|\bYOUR_[A-Z]|\bTENANT\.[a-z.]*auth0\.com`)
@@ -194,17 +191,16 @@ func (f *Findings) Finish() error {
 	return errors.Join(errs...)
 }
 
-// maxRefused is the length in bytes above which a refused value may be a secret in
-// the wrong variable.
+// A value may be a secret in the wrong variable if it is refused and longer than
+// maxRefused, or opaque: more than the 32 characters of an Auth0 client ID in a row.
+// It is not if it is public: a URL, a host or a path, with parts too short for a
+// secret. A Base64 secret has no dots, and a JWT has longer parts.
 const maxRefused = 20
 
-// opaque matches what may be a secret or a token in a variable that accepts it:
-// more than the 32 characters of an Auth0 client ID.
-var opaque = regexp.MustCompile(`[A-Za-z0-9+/=_-]{41}`)
-
-// public matches a URL, a host or a path, with parts too short for a secret. A
-// Base64 secret has no dots, and a JWT has longer parts.
-var public = regexp.MustCompile(strings.ReplaceAll(`(?i)^([a-z]{1,10}:/*)*(PART\.|~?[/\\])PART([./\\:?#]PART)*$`, "PART", `[\pL\d_*-]{0,32}`))
+var (
+	opaque = regexp.MustCompile(`[A-Za-z0-9+/=_-]{41}`)
+	public = regexp.MustCompile(strings.ReplaceAll(`(?i)^([a-z]{1,10}:/*)*(PART\.|~?[/\\])PART([./\\:?#]PART)*$`, "PART", `[\pL\d_*-]{0,32}`))
+)
 
 func (f *Findings) show(s *Setting) string {
 	hidden := strings.ContainsAny(s.value, "@\r\n") || // a URL's password, or a line with another setting

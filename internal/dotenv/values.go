@@ -22,7 +22,8 @@ func Domain(text string) (string, bool) {
 	domain := strings.TrimSuffix(strings.TrimPrefix(strings.ToLower(text), "https://"), "/")
 	host, port, _ := net.SplitHostPort(domain)
 	_, isPort := Port(port)
-	withPort := isPort && port != "0" && (host == "localhost" || isIP(host) || hostName.MatchString(host))
+	_, notIP := netip.ParseAddr(host)
+	withPort := isPort && port != "0" && (host == "localhost" || notIP == nil || hostName.MatchString(host))
 	return domain, isASCII(text) && (withPort || hostName.MatchString(domain))
 }
 
@@ -57,7 +58,8 @@ func Scopes(text string) ([]string, bool) {
 // brackets.
 func Host(text string) (string, bool) {
 	host := strings.Trim(text, "[]")
-	return host, isIP(host) || !strings.ContainsAny(host, ":/ ")
+	_, notIP := netip.ParseAddr(host)
+	return host, notIP == nil || !strings.ContainsAny(host, ":/ ")
 }
 
 // Port is a number from 0 to 65535.
@@ -87,11 +89,6 @@ func Origins(text string) ([]string, bool) {
 		origins = nil
 	}
 	return origins, ok
-}
-
-func isIP(text string) bool {
-	_, err := netip.ParseAddr(text)
-	return err == nil
 }
 
 func isASCII(text string) bool {
