@@ -193,9 +193,8 @@ func parseFormat(text string) (string, bool) {
 	return format, format == "text" || format == "json"
 }
 
-// A secret prints as [redacted], whatever prints it. Its text is behind a
-// pointer, since fmt asks no method where a verb doesn't fit or a field is
-// unexported, and then follows no pointer either.
+// A secret prints as [redacted]. Where fmt calls no method (another verb, an
+// unexported field), it prints the pointer.
 type secret struct{ text *string }
 
 func newSecret(text string) secret { return secret{&text} }
@@ -211,6 +210,3 @@ func (s secret) reveal() string {
 func (secret) String() string               { return "[redacted]" }
 func (secret) LogValue() slog.Value         { return slog.StringValue("[redacted]") }
 func (secret) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
-
-// Format serves every verb of fmt; String alone leaves %x and %#v open.
-func (secret) Format(f fmt.State, _ rune) { io.WriteString(f, "[redacted]") }

@@ -2,11 +2,14 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -14,6 +17,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // awkward holds what secrets have been broken by: URL and form syntax, shells'
@@ -158,7 +163,7 @@ func TestRefusedTogether(t *testing.T) {
 	_, err := os.Open("no-such-file")
 	notFound := errors.Unwrap(err).Error()
 	tests := []struct{ name, environ, got string }{
-		{"CLIENT_SECRET", "", "nothing"},
+		{"CLIENT_SECRET", "  ", "nothing"},
 		{"CLIENT_SECRET", "hunter2|CLIENT_SECRET_FILE=pem", "both"},
 		{"CLIENT_SECRET_FILE", "hunter2|CLIENT_SECRET=", notFound},
 		{"CLIENT_SECRET_FILE", ".|CLIENT_SECRET=", "read "},
@@ -181,6 +186,24 @@ func TestRefusedTogether(t *testing.T) {
 			t.Errorf("%s=%q gives\n%s, want %s and %q, and no secret: %+v", test.name, test.environ, text, test.name, test.got, f)
 		}
 	}
+}
+
+func TestCertificateThatExpiresSoon(t *testing.T) {
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	key, err := x509.MarshalPKCS8PrivateKey(s.TLS.Certificates[0].PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(folder(t, "key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})),
+		"cert", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))))
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(s.Certificate().NotAfter) - time.Hour)
+		_, f, err := loadConfig(complete("TLS_CERT_FILE=cert", "TLS_KEY_FILE=key"), "")
+		if err != nil || len(f.Warnings) != 1 || !strings.Contains(f.Warnings[0], "expires soon") {
+			t.Errorf("warnings %q, %v; want one, that it expires soon", f.Warnings, err)
+		}
+	})
 }
 
 func TestAllErrorsAtOnce(t *testing.T) {
