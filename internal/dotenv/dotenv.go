@@ -81,9 +81,11 @@ func Load(settings []Setting, prefix string, environ []string, dir string) *Find
 			continue
 		}
 		s.refused = !s.Parse(s.value)
-		if _, err := os.Stat(s.value); s.File && err != nil {
-			s.Secret = true
-			s.Got = errors.Unwrap(err).Error() // without the name
+		if s.File {
+			if _, err := os.Stat(s.value); err != nil {
+				s.Secret = true
+				s.Got = errors.Unwrap(err).Error() // without the name
+			}
 		}
 		if s.Source == "environment" && inQuotes.MatchString(s.value) {
 			f.Warnings = append(f.Warnings, s.Name+" begins and ends with a quote, which the environment makes a part of the value (docker run --env-file keeps quotes): remove them")
