@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"regexp"
@@ -47,39 +46,35 @@ func (c *config) issuer() string { return "https://" + c.Domain + "/" }
 // stores its value in c.
 func (c *config) settings() []dotenv.Setting {
 	const scopes = "scopes separated by spaces (RFC 6749 §3.3)"
-	table := []dotenv.Setting{
-		{Name: "CLIENT_ID", Required: true, Parse: into(&c.ClientID, dotenv.Text),
+	return []dotenv.Setting{
+		{Name: prefix + "CLIENT_ID", Required: true, Parse: into(&c.ClientID, dotenv.Text),
 			Want: "the client ID of your iTwin service application, service-… (developer.bentley.com, My Apps)"},
-		{Name: "CLIENT_SECRET", Secret: true, Parse: into(&c.ClientSecret, func(text string) (secret, bool) { return newSecret(text), true }),
+		{Name: prefix + "CLIENT_SECRET", Secret: true, Parse: into(&c.ClientSecret, func(text string) (secret, bool) { return newSecret(text), true }),
 			Want: "the client secret of the iTwin service application, or " + prefix + "CLIENT_SECRET_FILE"},
-		{Name: "CLIENT_SECRET_FILE", Parse: into(&c.SecretFile, dotenv.Text),
+		{Name: prefix + "CLIENT_SECRET_FILE", File: true, Parse: into(&c.SecretFile, dotenv.Text),
 			Want: "a file that holds the client secret"},
-		{Name: "AUTH0_DOMAIN", Required: true, Parse: into(&c.Domain, dotenv.Domain),
+		{Name: prefix + "AUTH0_DOMAIN", Required: true, Parse: into(&c.Domain, dotenv.Domain),
 			Want: "the full domain of your Auth0 tenant, like acme-demo.us.auth0.com, without a path (manage.auth0.com, Applications)"},
-		{Name: "AUTH0_AUDIENCE", Parse: into(&c.Audiences, dotenv.List),
+		{Name: prefix + "AUTH0_AUDIENCE", Parse: into(&c.Audiences, dotenv.List),
 			Want: "the identifier of your API (manage.auth0.com, Applications, APIs), or for ID tokens the client ID of the application; several are separated by commas"},
-		{Name: "AUTH0_REQUIRED_SCOPE", Parse: into(&c.RequiredScopes, dotenv.Scopes), Want: scopes},
-		{Name: "AUTH0_ORGANIZATION", Parse: into(&c.Organizations, parseOrganizations),
+		{Name: prefix + "AUTH0_REQUIRED_SCOPE", Parse: into(&c.RequiredScopes, dotenv.Scopes), Want: scopes},
+		{Name: prefix + "AUTH0_ORGANIZATION", Parse: into(&c.Organizations, parseOrganizations),
 			Want: "IDs (org_…) or names of Auth0 Organizations, separated by commas"},
-		{Name: "AUTHORITY", Default: "https://ims.bentley.com", Parse: into(&c.Authority, dotenv.Authority),
+		{Name: prefix + "AUTHORITY", Default: "https://ims.bentley.com", Parse: into(&c.Authority, dotenv.Authority),
 			Want: "an https URL like https://ims.bentley.com"},
-		{Name: "SCOPE", Default: "itwin-platform", Parse: into(&c.Scope, parseScope), Want: scopes},
-		{Name: "HOST", Parse: into(&c.Host, dotenv.Host), Want: "an address or name of this machine, without a port"},
-		{Name: "PORT", Default: "3001", Fallback: "PORT", Parse: into(&c.Port, dotenv.Port),
+		{Name: prefix + "SCOPE", Default: "itwin-platform", Parse: into(&c.Scope, parseScope), Want: scopes},
+		{Name: prefix + "HOST", Parse: into(&c.Host, dotenv.Host), Want: "an address or name of this machine, without a port"},
+		{Name: prefix + "PORT", Default: "3001", Fallback: "PORT", Parse: into(&c.Port, dotenv.Port),
 			Want: "a port from 1 to 65535, or 0 for any free one"},
-		{Name: "CORS_ORIGINS", Default: "*", Parse: into(&c.Origins, dotenv.Origins),
+		{Name: prefix + "CORS_ORIGINS", Default: "*", Parse: into(&c.Origins, dotenv.Origins),
 			Want: "* or origins like https://app.example.com, without a path or a wildcard, separated by commas"},
-		{Name: "TLS_CERT_FILE", Parse: into(&c.CertFile, dotenv.Text), Want: "a PEM file with the certificate, together with " + prefix + "TLS_KEY_FILE"},
-		{Name: "TLS_KEY_FILE", Parse: into(&c.KeyFile, dotenv.Text), Want: "a PEM file with the key of " + prefix + "TLS_CERT_FILE"},
-		{Name: "LOG_LEVEL", Default: "info", Parse: func(text string) bool { return c.LogLevel.UnmarshalText([]byte(text)) == nil },
+		{Name: prefix + "TLS_CERT_FILE", File: true, Parse: into(&c.CertFile, dotenv.Text), Want: "a PEM file with the certificate, together with " + prefix + "TLS_KEY_FILE"},
+		{Name: prefix + "TLS_KEY_FILE", File: true, Parse: into(&c.KeyFile, dotenv.Text), Want: "a PEM file with the key of " + prefix + "TLS_CERT_FILE"},
+		{Name: prefix + "LOG_LEVEL", Default: "info", Parse: func(text string) bool { return c.LogLevel.UnmarshalText([]byte(text)) == nil },
 			Want: "debug, info, warn or error"},
-		{Name: "LOG_FORMAT", Default: "text", Parse: into(&c.LogFormat, parseFormat), Want: "text or json"},
-		{Name: "METRICS_ADDR", Parse: into(&c.MetricsAddr, dotenv.Address), Want: "host:port, like 127.0.0.1:9090"},
+		{Name: prefix + "LOG_FORMAT", Default: "text", Parse: into(&c.LogFormat, parseFormat), Want: "text or json"},
+		{Name: prefix + "METRICS_ADDR", Parse: into(&c.MetricsAddr, dotenv.Address), Want: "host:port, like 127.0.0.1:9090"},
 	}
-	for i := range table {
-		table[i].Name = prefix + table[i].Name
-	}
-	return table
 }
 
 // into returns a parser that stores what parse returns.
@@ -121,17 +116,17 @@ var serviceID = regexp.MustCompile(`^service-[A-Za-z0-9-]+$`)
 // checkClient checks that the client secret is in exactly one place, and usable.
 func (c *config) checkClient(f *dotenv.Findings) {
 	f.Setting(prefix + "CLIENT_ID").Secret = !serviceID.MatchString(c.ClientID)
-	setting, file := f.Setting(prefix+"CLIENT_SECRET"), f.Setting(prefix+"CLIENT_SECRET_FILE")
-	setting.Required = c.SecretFile == ""
-	switch {
-	case setting.Source != "" && c.SecretFile != "":
-		setting.Refuse("it or "+file.Name, "both")
-	case c.SecretFile != "":
+	variable, file := f.Setting(prefix+"CLIENT_SECRET"), f.Setting(prefix+"CLIENT_SECRET_FILE")
+	variable.Required = c.SecretFile == ""
+	if variable.Source != "" && c.SecretFile != "" {
+		variable.Got = "both"
+	}
+	if c.SecretFile != "" && file.Got == "" {
 		current, err := c.currentSecret()
-		f.Redact(current.reveal())
-		file.Err, file.Secret = err, err != nil // it may be the secret itself
-	case strings.ContainsAny(c.ClientSecret.reveal(), "\r\n"):
-		setting.Refuse("one line", "a line break in it")
+		f.Secrets = append(f.Secrets, current.reveal())
+		if err != nil {
+			file.Got = errors.Unwrap(err).Error()
+		}
 	}
 }
 
@@ -140,25 +135,15 @@ func (c *config) checkClient(f *dotenv.Findings) {
 func (c *config) checkCertificate(f *dotenv.Findings) {
 	cert, key := f.Setting(prefix+"TLS_CERT_FILE"), f.Setting(prefix+"TLS_KEY_FILE")
 	cert.Required, key.Required = c.KeyFile != "", c.CertFile != ""
-	if c.CertFile == "" || c.KeyFile == "" {
+	if c.CertFile == "" || c.KeyFile == "" || cert.Got != "" || key.Got != "" {
 		return
 	}
 	pair, err := server.LoadCertificate(c.CertFile, c.KeyFile)
-	if err == nil {
-		if warning := server.ExpiryWarning(pair); warning != "" {
-			f.Warnings = append(f.Warnings, warning)
-		}
-		return
+	if err != nil {
+		cert.Got = err.Error()
+	} else if warning := server.ExpiryWarning(pair); warning != "" {
+		f.Warnings = append(f.Warnings, warning)
 	}
-	key.Secret = true // it may be the key itself
-	wrong, unread := cert, (*fs.PathError)(nil)
-	if errors.As(err, &unread) { // its text has the path, which may be a secret
-		err = unread.Err
-		if unread.Path == c.KeyFile {
-			wrong = key
-		}
-	}
-	wrong.Refuse(wrong.Want, err.Error())
 }
 
 // currentSecret returns the client secret. A file is read again each time, so
@@ -167,22 +152,18 @@ func (c *config) currentSecret() (secret, error) {
 	if c.SecretFile == "" {
 		return c.ClientSecret, nil
 	}
-	const wrong = prefix + "CLIENT_SECRET_FILE: want a file that holds the client secret, got "
 	var text []byte
 	file, err := os.Open(c.SecretFile)
 	if err == nil {
 		defer file.Close()
 		text, err = io.ReadAll(io.LimitReader(file, maxSecret+1))
 	}
-	if err != nil {
-		return secret{}, fmt.Errorf("%s%s", wrong, errors.Unwrap(err)) // without the name: it may be the secret
-	}
 	line := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
-	switch {
-	case line == "" || dotenv.Placeholder(line) != "":
-		return secret{}, errors.New(wrong + "an empty one, or a placeholder")
-	case len(text) > maxSecret || strings.ContainsAny(line, "\r\n"):
-		return secret{}, errors.New(wrong + "one of several lines")
+	if err == nil && (line == "" || len(text) > maxSecret || strings.ContainsAny(line, "\r\n") || dotenv.Placeholder(line)) {
+		err = errors.New("a placeholder, or not exactly one line")
+	}
+	if err != nil {
+		return secret{}, fmt.Errorf("%sCLIENT_SECRET_FILE: want a file that holds the client secret, got %w", prefix, err)
 	}
 	return newSecret(line), nil
 }
@@ -212,9 +193,8 @@ func parseFormat(text string) (string, bool) {
 	return format, format == "text" || format == "json"
 }
 
-// A secret prints as [redacted], whatever prints it. Its text is behind a
-// pointer, since fmt asks no method where a verb doesn't fit or a field is
-// unexported, and then follows no pointer either.
+// A secret prints as [redacted]. Where fmt calls no method (another verb, an
+// unexported field), it prints the pointer.
 type secret struct{ text *string }
 
 func newSecret(text string) secret { return secret{&text} }
@@ -230,6 +210,3 @@ func (s secret) reveal() string {
 func (secret) String() string               { return "[redacted]" }
 func (secret) LogValue() slog.Value         { return slog.StringValue("[redacted]") }
 func (secret) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
-
-// Format serves every verb of fmt; String alone leaves %x and %#v open.
-func (secret) Format(f fmt.State, _ rune) { io.WriteString(f, "[redacted]") }

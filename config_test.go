@@ -2,11 +2,14 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -14,8 +17,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"itwin-token-server/internal/dotenv"
+	"testing/synctest"
+	"time"
 )
 
 // awkward holds what secrets have been broken by: URL and form syntax, shells'
@@ -144,40 +147,63 @@ func TestRefusedValues(t *testing.T) {
 		for _, value := range values {
 			_, f, err := loadConfig(complete(name+"="+value), "")
 			s := f.Setting(prefix + name)
-			if want := s.Name + ": want " + s.Want + ", got " + s.Shown; err == nil || err.Error() != want || f.Incomplete {
+			if want := s.Name + ": want " + s.Want + ", got " + s.Got; err == nil || err.Error() != want || s.Got == "" || f.Incomplete {
 				t.Errorf("%s=%q gives\n%v, want\n%s", name, value, err, want)
 			}
 		}
 	}
 }
 
-// These settings depend on each other.
+// These settings depend on each other, or on files. A file's name that cannot be
+// used may be the secret itself.
 func TestRefusedTogether(t *testing.T) {
-	dir := folder(t, "file", "-----BEGIN CERTIFICATE-----\n")
-	file := filepath.Join(dir, "file")
-	tests := []struct{ name, environ, want string }{ // want: the variable, and how its line ends
-		{"CLIENT_SECRET", "a\nb", "got a line break in it"},
-		{"CLIENT_SECRET", "", "got nothing"},
-		{"CLIENT_SECRET", awkward + "|CLIENT_SECRET_FILE=" + file, "got both"},
-		{"TLS_KEY_FILE", "|TLS_CERT_FILE=" + file, "got nothing"},
-		{"TLS_CERT_FILE", "|TLS_KEY_FILE=" + file, "got nothing"},
-		{"TLS_CERT_FILE", "hunter2|TLS_KEY_FILE=" + file, "got " + notFound()},
-		{"TLS_KEY_FILE", "hunter2|TLS_CERT_FILE=" + file, "got " + notFound()},
-		{"TLS_CERT_FILE", file + "|TLS_KEY_FILE=" + file, ""},
+	const notOneLine = "a placeholder, or not exactly one line"
+	t.Chdir(folder(t, "pem", "-----BEGIN CERTIFICATE-----\n", "empty", "", "newline", "\r\n", "placeholder", "<YOUR_hunter2>",
+		"lines", "hunter2\nmore", "newlines", "hunter2\n\n", "huge", strings.Repeat("hunter2 ", maxSecret/8)+"\n"))
+	_, err := os.Open("no-such-file")
+	notFound := errors.Unwrap(err).Error()
+	tests := []struct{ name, environ, got string }{
+		{"CLIENT_SECRET", "  ", "nothing"},
+		{"CLIENT_SECRET", "hunter2|CLIENT_SECRET_FILE=pem", "both"},
+		{"CLIENT_SECRET_FILE", "hunter2|CLIENT_SECRET=", notFound},
+		{"CLIENT_SECRET_FILE", ".|CLIENT_SECRET=", "read "},
+		{"CLIENT_SECRET_FILE", "empty|CLIENT_SECRET=", notOneLine},
+		{"CLIENT_SECRET_FILE", "newline|CLIENT_SECRET=", notOneLine},
+		{"CLIENT_SECRET_FILE", "placeholder|CLIENT_SECRET=", notOneLine},
+		{"CLIENT_SECRET_FILE", "lines|CLIENT_SECRET=", notOneLine},
+		{"CLIENT_SECRET_FILE", "newlines|CLIENT_SECRET=", notOneLine},
+		{"CLIENT_SECRET_FILE", "huge|CLIENT_SECRET=", notOneLine},
+		{"TLS_KEY_FILE", "|TLS_CERT_FILE=pem", "nothing"},
+		{"TLS_CERT_FILE", "|TLS_KEY_FILE=pem", "nothing"},
+		{"TLS_CERT_FILE", "hunter2|TLS_KEY_FILE=pem", notFound},
+		{"TLS_KEY_FILE", "hunter2|TLS_CERT_FILE=pem", notFound},
+		{"TLS_CERT_FILE", "pem|TLS_KEY_FILE=pem", "pem with pem: "},
 	}
 	for _, test := range tests {
 		_, f, err := loadConfig(complete(strings.Split(test.name+"="+test.environ, "|")...), "")
-		if err == nil || !strings.HasPrefix(err.Error(), prefix+test.name+": want ") || !strings.HasSuffix(err.Error(), test.want) || strings.Contains(err.Error(), "\n") ||
-			strings.Contains(err.Error()+f.Setting(prefix+"TLS_KEY_FILE").Shown, "hunter2") {
-			t.Errorf("%s=%q gives\n%v, want %s and %q", test.name, test.environ, err, test.name, test.want)
+		text, s := fmt.Sprint(err), f.Setting(prefix+test.name)
+		if !strings.HasPrefix(text, s.Name+": want "+s.Want+", got "+test.got) || strings.Contains(text, "\n") || strings.Contains(fmt.Sprintf("%s %+v", text, f), "hunter2") {
+			t.Errorf("%s=%q gives\n%s, want %s and %q, and no secret: %+v", test.name, test.environ, text, test.name, test.got, f)
 		}
 	}
 }
 
-// notFound is what the system says of a missing file.
-func notFound() string {
-	_, err := os.Open("no-such-file")
-	return errors.Unwrap(err).Error()
+func TestCertificateThatExpiresSoon(t *testing.T) {
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	key, err := x509.MarshalPKCS8PrivateKey(s.TLS.Certificates[0].PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(folder(t, "key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})),
+		"cert", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))))
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(s.Certificate().NotAfter) - time.Hour)
+		_, f, err := loadConfig(complete("TLS_CERT_FILE=cert", "TLS_KEY_FILE=key"), "")
+		if err != nil || len(f.Warnings) != 1 || !strings.Contains(f.Warnings[0], "expires soon") {
+			t.Errorf("warnings %q, %v; want one, that it expires soon", f.Warnings, err)
+		}
+	})
 }
 
 func TestAllErrorsAtOnce(t *testing.T) {
@@ -192,25 +218,12 @@ func TestAllErrorsAtOnce(t *testing.T) {
 	}
 }
 
-func TestAwkwardSecretsInFiles(t *testing.T) {
-	const line = prefix + "CLIENT_SECRET='" + awkward + "'"
-	for _, text := range []string{line + "\n", "\ufeff# as Windows writes\r\nexport " + line + "\r\n" + prefix + "PORT=1\r\n"} {
-		c, _, err := loadConfig(complete("CLIENT_SECRET="), folder(t, ".env.local", text))
-		if got := c.ClientSecret.reveal(); err != nil || got != awkward {
-			t.Errorf("%q gives the secret %q, %v; want %q", text, got, err, awkward)
-		}
-	}
-}
-
-func withSecretFile(dir string) (config, *dotenv.Findings, error) {
-	return loadConfig(complete("CLIENT_SECRET=", "CLIENT_SECRET_FILE="+filepath.Join(dir, "secret")), "")
-}
-
-func TestTheSecretFileIsReadAgain(t *testing.T) {
-	dir := folder(t, "secret", "the first")
-	c, _, err := withSecretFile(dir)
-	if err != nil {
-		t.Fatal(err)
+// That it is read again for each grant, token_test.go shows.
+func TestCurrentSecret(t *testing.T) {
+	dir := t.TempDir()
+	c := config{SecretFile: filepath.Join(dir, "secret")}
+	if got, err := c.currentSecret(); got.reveal() != "" || err == nil || !strings.HasPrefix(err.Error(), prefix+"CLIENT_SECRET_FILE: want ") {
+		t.Errorf("without the file the secret is %q, %v; want an error that names the setting", got.reveal(), err)
 	}
 	for _, end := range []string{"", "\n", "\r\n"} {
 		write(t, dir, "secret", awkward+end)
@@ -218,45 +231,16 @@ func TestTheSecretFileIsReadAgain(t *testing.T) {
 			t.Errorf("with %q at its end, the secret is %q, %v; want %q", end, got.reveal(), err, awkward)
 		}
 	}
-	if err := os.Remove(filepath.Join(dir, "secret")); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := c.currentSecret(); got.reveal() != "" || err == nil || !strings.HasPrefix(err.Error(), prefix+"CLIENT_SECRET_FILE: want ") {
-		t.Errorf("without the file the secret is %q, %v; want an error that names the setting", got.reveal(), err)
-	}
-}
-
-func TestRefusedSecretFiles(t *testing.T) {
-	const want = prefix + "CLIENT_SECRET_FILE: want a file that holds the client secret, got "
-	tests := []struct{ name, text, want string }{
-		{"empty", "", "an empty one, or a placeholder"},
-		{"only a newline", "\r\n", "an empty one, or a placeholder"},
-		{"placeholder", "<YOUR_ITWIN_SERVICE_CLIENT_SECRET>", "an empty one, or a placeholder"},
-		{"two lines", awkward + "\nmore", "one of several lines"},
-		{"two newlines", awkward + "\n\n", "one of several lines"},
-		{"huge", strings.Repeat("x", maxSecret+1), "one of several lines"},
-	}
-	for _, test := range tests {
-		if _, _, err := withSecretFile(folder(t, "secret", test.text)); err == nil || err.Error() != want+test.want {
-			t.Errorf("%s: %v, want %s", test.name, err, want+test.want)
-		}
-	}
-	if _, _, err := withSecretFile(t.TempDir()); err == nil || err.Error() != want+notFound() {
-		t.Errorf("missing: %v, want %s and what the system says", err, want)
-	}
-	if _, _, err := loadConfig(complete("CLIENT_SECRET=", "CLIENT_SECRET_FILE="+t.TempDir()), ""); err == nil || !strings.HasPrefix(err.Error(), want) {
-		t.Errorf("a folder: %v, want %s…", err, want)
-	}
 }
 
 func TestASecretInTheWrongVariableIsNotShown(t *testing.T) {
 	const known, unknown = "hunter2+kVHJ/w==", "hunter2+kVHJ1yXNxUpvbSvR5RyCKvBuKtjrIoBJNvrCKd4gwFo7k6CNUjHMfDNp=="
-	dir := folder(t, "secret", known)
-	for _, s := range new(config).settings() {
-		name := strings.TrimPrefix(s.Name, prefix)
+	file := filepath.Join(folder(t, "secret", known), "secret")
+	for _, name := range names() {
+		name = strings.TrimPrefix(name, prefix)
 		for how, environ := range map[string][]string{
 			"of its own variable": complete("CLIENT_SECRET="+known, name+"="+known),
-			"of the file":         complete("CLIENT_SECRET=", "CLIENT_SECRET_FILE="+filepath.Join(dir, "secret"), name+"="+known),
+			"of the file":         complete("CLIENT_SECRET=", "CLIENT_SECRET_FILE="+file, name+"="+known),
 			"that is nowhere":     complete(name + "=" + unknown),
 		} {
 			_, f, err := loadConfig(environ, "")
@@ -265,21 +249,17 @@ func TestASecretInTheWrongVariableIsNotShown(t *testing.T) {
 			}
 		}
 	}
-	for value, shown := range map[string]bool{"service-aB3x": true, "service-hunter2+/": false, "hunter2": false, `"service-x"`: false} {
+	for value, want := range map[string]string{"service-aB3x": `"service-aB3x"`, "service-hunter2+/": "set, not shown", "hunter2": "set, not shown", `"service-x"`: "set, not shown"} {
 		_, f, err := loadConfig(complete("CLIENT_ID="+value), "")
-		if s := f.Setting(prefix + "CLIENT_ID"); err != nil || (s.Shown == `"`+value+`"`) != shown || !shown && s.Shown != "set, not shown" {
-			t.Errorf("the client ID %s is shown as %s, %v; want it shown: %v", value, s.Shown, err, shown)
+		if shown := f.Setting(prefix + "CLIENT_ID").Shown; err != nil || shown != want {
+			t.Errorf("the client ID %s is shown as %s, %v; want %s", value, shown, err, want)
 		}
-	}
-	// A file's name that cannot be used may be the secret itself, a short one too.
-	if _, f, err := loadConfig(complete("CLIENT_SECRET=", "CLIENT_SECRET_FILE=hunter2"), ""); err == nil || strings.Contains(fmt.Sprintf("%+v %v", f, err), "hunter2") {
-		t.Errorf("settings and error show it: %+v %v", f, err)
 	}
 }
 
 // Whatever prints a config, nothing of the secret is in it.
 func TestNothingPrintsTheSecret(t *testing.T) {
-	c, _, err := loadConfig(complete(), folder(t, ".env.local", prefix+"CLIENT_SECRET='the other'\n"))
+	c, _, err := loadConfig(complete(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,6 +272,7 @@ func TestNothingPrintsTheSecret(t *testing.T) {
 	}
 	around := nested{c, &c, c, []secret{c.ClientSecret}, map[string]secret{"a": c.ClientSecret}}
 	var printed bytes.Buffer
+	text, structured := slog.New(slog.NewTextHandler(&printed, nil)), slog.New(slog.NewJSONHandler(&printed, nil))
 	for _, v := range []any{c.ClientSecret, &c.ClientSecret, c, &c, around, &around} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%10.3s"} {
 			fmt.Fprintf(&printed, "fmt "+verb+"\n", v)
@@ -299,14 +280,13 @@ func TestNothingPrintsTheSecret(t *testing.T) {
 		if err := json.NewEncoder(&printed).Encode(v); err != nil {
 			t.Fatal(err)
 		}
-		slog.New(slog.NewTextHandler(&printed, nil)).Info("a", "b", v, slog.Group("c", "d", v))
-		slog.New(slog.NewJSONHandler(&printed, nil)).Info("a", "b", v, slog.Group("c", "d", v))
+		text.Info("a", "b", v, slog.Group("c", "d", v))
+		structured.Info("a", "b", v, slog.Group("c", "d", v))
 	}
 	inner := strings.TrimSpace(awkward)
-	shown := []string{inner, fmt.Sprintf("%x", inner), fmt.Sprintf("%X", inner), "p+/=:", "HOME#", "the other"}
-	for line := range strings.Lines(printed.String()) {
-		if slices.ContainsFunc(shown, func(form string) bool { return strings.Contains(line, form) }) {
-			t.Errorf("the secret is shown: %s", line)
+	for _, form := range []string{inner, fmt.Sprintf("%x", inner), fmt.Sprintf("%X", inner), "p+/=:", "HOME#"} {
+		if strings.Contains(printed.String(), form) {
+			t.Errorf("the secret is shown as %s in\n%s", form, &printed)
 		}
 	}
 	if text, _ := json.Marshal(c.ClientSecret); string(text) != `"[redacted]"` {
@@ -318,29 +298,32 @@ func TestMisspeltNames(t *testing.T) {
 	typos := map[string][]string{
 		"AUTH0_AUDIENCE": {"AUDIENCE"}, "AUTH0_ORGANIZATION": {"AUTH0_ORGANISATION", "ORGANIZATION"}, "TLS_CERT_FILE": {"TLS_CERTIFICATE"}, "LOG_LEVEL": {"LEVEL"},
 	}
-	table := new(config).settings()
-	for _, s := range table {
-		name := strings.TrimPrefix(s.Name, prefix)
+	for _, full := range names() {
+		name := strings.TrimPrefix(full, prefix)
 		for i := range len(name) - 1 { // one letter left out, two swapped
 			typos[name] = append(typos[name], name[:i]+name[i+1:], name[:i]+name[i+1:i+2]+name[i:i+1]+name[i+2:])
 		}
 		for _, typo := range slices.DeleteFunc(typos[name], func(typo string) bool { return typo == name }) {
 			_, f, err := loadConfig(complete(typo+"=hunter2"), "")
-			if want := " in the environment is not a setting; did you mean " + s.Name + "?"; err != nil || len(f.Warnings) != 1 || !strings.HasSuffix(f.Warnings[0], want) {
+			if want := " in the environment is not a setting; did you mean " + full + "?"; err != nil || len(f.Warnings) != 1 || !strings.HasSuffix(f.Warnings[0], want) {
 				t.Errorf("%s: %q, %v; want %q", typo, f.Warnings, err, want)
 			}
 		}
 	}
-	_, f, err := loadConfig(complete("SCOPES=x"), folder(t, ".env.local", prefix+"SCOPES=x\n"))
-	if err != nil || len(f.Warnings) != 2 || !strings.Contains(f.Warnings[0], " in .env.local ") || !strings.Contains(f.Warnings[1], " in the environment ") {
-		t.Errorf("in two places: %q, %v; want a warning for each", f.Warnings, err)
+}
+
+// names are those of all settings.
+func names() (names []string) {
+	for _, s := range new(config).settings() {
+		names = append(names, s.Name)
 	}
+	return names
 }
 
 func TestWarningWithoutAnAudience(t *testing.T) {
 	_, f, err := loadConfig(complete("AUTH0_AUDIENCE="), "")
-	if err != nil || len(f.Warnings) != 1 || !strings.HasPrefix(f.Warnings[0], prefix+"AUTH0_AUDIENCE is not set: ") || !strings.Contains(f.Warnings[0], "(manage.auth0.com, Applications, APIs)") {
-		t.Errorf("warnings %q, %v; want one that says what to set, and where it is found", f.Warnings, err)
+	if err != nil || len(f.Warnings) != 1 || !strings.HasPrefix(f.Warnings[0], prefix+"AUTH0_AUDIENCE is not set: ") {
+		t.Errorf("warnings %q, %v; want one that names the setting", f.Warnings, err)
 	}
 	if _, f, _ := loadConfig(complete("AUTH0_AUDIENCE="), folder(t, ".env", "A='")); f.Warnings != nil {
 		t.Errorf("with a file that cannot be read: %q, want no warning: the audience may be in it", f.Warnings)
@@ -349,29 +332,23 @@ func TestWarningWithoutAnAudience(t *testing.T) {
 
 // The sample .env, the table and the README's table name the same settings, in
 // the same order, with the same defaults.
-func TestSampleEnvAndReadmeAreInStep(t *testing.T) {
+func TestSampleEnvIsInStep(t *testing.T) {
 	sample, err := os.ReadFile(".env")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var want []string
-	for _, s := range new(config).settings() {
-		want = append(want, s.Name)
+	if got := regexp.MustCompile(`(?m)^ITM_TOKEN_SERVER_\w+`).FindAllString(string(sample), -1); !slices.Equal(got, names()) {
+		t.Errorf(".env has %q, want %q", got, names())
 	}
-	got := regexp.MustCompile(`(?m)^ITM_TOKEN_SERVER_\w+`).FindAllString(string(sample), -1)
-	if !slices.Equal(got, want) {
-		t.Errorf(".env has %q, want %q", got, want)
-	}
-	_, f, err := loadConfig(nil, folder(t, ".env", string(sample)))
-	if n := strings.Count(fmt.Sprint(err), "the placeholder <YOUR_…> is still there (.env)"); n != 3 || strings.Count(err.Error(), "\n") != 2 || !f.Incomplete {
+	c, f, err := loadConfig([]string{"PORT=8080"}, folder(t, ".env", string(sample)))
+	if n := strings.Count(fmt.Sprint(err), "the placeholder is still there (.env)"); n != 3 || strings.Count(err.Error(), "\n") != 2 || !f.Incomplete {
 		t.Errorf("the sample .env as it is: %v, want the three required settings missing, and nothing else", err)
 	}
-	for i := range new(config).settings() {
-		if s := f.Settings[i]; s.Source != "" && s.Shown != fmt.Sprintf("%q", s.Default) {
+	for _, s := range f.Settings {
+		if s.Source == ".env" && s.Shown != fmt.Sprintf("%q", s.Default) {
 			t.Errorf(".env has %s=%s, want the default %s", s.Name, s.Shown, s.Default)
 		}
 	}
-	c, f, _ := loadConfig([]string{"PORT=8080"}, folder(t, ".env", string(sample)))
 	if source := f.Setting(prefix + "PORT").Source; c.Port != "8080" || source != "PORT in the environment" {
 		t.Errorf("PORT=8080 with the sample .env gives port %s from %s", c.Port, source)
 	}
@@ -386,22 +363,21 @@ func TestReadmeTableIsInStep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var names, want []string
+	var got []string
 	defaults := map[string]string{}
 	for _, row := range regexp.MustCompile("(?m)^\\| (`ITM_TOKEN_SERVER_[^|]*)\\|([^|]*)\\|").FindAllStringSubmatch(string(readme), -1) {
-		for _, name := range regexp.MustCompile("`([A-Z0-9_]+)`").FindAllStringSubmatch(row[1], -1) {
-			full := prefix + strings.TrimPrefix(strings.TrimPrefix(name[1], prefix), "_")
-			names, defaults[full] = append(names, full), row[2]
+		for _, name := range regexp.MustCompile("`(?:ITM_TOKEN_SERVER)?_([A-Z0-9_]+)`").FindAllStringSubmatch(row[1], -1) {
+			got = append(got, prefix+name[1])
+			defaults[prefix+name[1]] = row[2]
 		}
 	}
+	if !slices.Equal(got, names()) {
+		t.Errorf("README's table has %q, want %q", got, names())
+	}
 	for _, s := range new(config).settings() {
-		want = append(want, s.Name)
 		if s.Default != "" && !strings.Contains(defaults[s.Name], "`"+s.Default+"`") {
 			t.Errorf("README's default of %s is %q, want `%s` in it", s.Name, defaults[s.Name], s.Default)
 		}
-	}
-	if !slices.Equal(names, want) {
-		t.Errorf("README's table has %q, want %q", names, want)
 	}
 }
 
@@ -410,16 +386,15 @@ func TestReadmeTableIsInStep(t *testing.T) {
 func TestMentionedNamesAreSettings(t *testing.T) {
 	mention := regexp.MustCompile(`(?:ITM_TOKEN_SERVER_|prefix ?\+ ?")([A-Z][A-Z0-9_]*[A-Z0-9])`)
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
-		kind := filepath.Ext(path)
 		if entry.IsDir() && (path == ".git" || entry.Name() == "node_modules") {
 			return filepath.SkipDir
 		}
-		if err != nil || !slices.Contains([]string{".go", ".md", ".yaml", ".service", ".env"}, kind) || strings.HasSuffix(path, "_test.go") {
+		if err != nil || !slices.Contains([]string{".go", ".md", ".yaml", ".service", ".env"}, filepath.Ext(path)) || strings.HasSuffix(path, "_test.go") {
 			return err
 		}
 		text, err := os.ReadFile(path)
 		for _, name := range mention.FindAllStringSubmatch(string(text), -1) {
-			if !slices.ContainsFunc(new(config).settings(), func(s dotenv.Setting) bool { return s.Name == prefix+name[1] }) {
+			if !slices.Contains(names(), prefix+name[1]) {
 				t.Errorf("%s mentions %s, which is not a setting", path, name[0])
 			}
 		}

@@ -1,19 +1,28 @@
 // Package dotenv reads a program's settings from the environment, then from
-// .env.local, then from .env; the first that has a value wins. It decides what
-// of a value may be shown, and how hosts, URLs and lists are written; what a
-// setting is for, its caller knows.
+// .env.local, then from .env; the first that has a value wins. It decides what of
+// a value may be shown, and how hosts, URLs and lists are written.
 package dotenv
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/joho/godotenv"
 )
+
+// maxFile is the size of a .env file, in bytes: a larger file is something else.
+const maxFile = 64 << 10
 
 // A Setting is one variable: what its caller declares, and what [Load] found.
 type Setting struct {
@@ -23,34 +32,30 @@ type Setting struct {
 	Want     string            // what is expected, for error messages
 	Required bool              // without a value it is an error
 	Secret   bool              // its value is never shown, and keeps the spaces around it
+	File     bool              // its value names a file; one that names none may be a secret
 	Parse    func(string) bool // stores a value, or refuses it
 
 	Source string // of the value: "environment", ".env.local", ".env", "default", the fallback, or "" for none
 	Shown  string // what may be shown of the value: the value in quotes, its length, or "not set"
-	Err    error  // why the value cannot be used
+	Got    string // why the value cannot be used, as the end of an error: want …, got …
 
 	value       string
-	placeholder string // found instead of a value, and where, as the end of a message
+	refused     bool   // by Parse
+	placeholder string // says where there is one instead of a value
 }
 
 // Findings are the settings as they were found, with warnings and errors.
 type Findings struct {
 	Settings   []Setting
 	Warnings   []string
-	Incomplete bool // a required setting has no value
-	Unread     bool // a file could not be read: what seems not to be set may be in it
+	Incomplete bool     // a required setting has no value
+	Unread     bool     // a file could not be read: what seems not to be set may be in it
+	Secrets    []string // no value that holds one is shown; nil after Finish
 
-	errs    []error // of files
-	secrets []string
+	errs []error // of files
 }
 
-// A source is where settings come from.
-type source struct {
-	name   string
-	values map[string]string
-}
-
-var errRefused = errors.New("refused by Parse")
+const inEnvironment = " in the environment"
 
 // Load finds the values of the settings and parses them. An empty variable, one
 // of nothing but spaces, and one that holds a placeholder count as not set. It
@@ -63,83 +68,99 @@ func Load(settings []Setting, prefix string, environ []string, dir string) *Find
 		name, value, _ := strings.Cut(entry, "=")
 		environment[name] = value
 	}
-	sources := []source{{"environment", environment}}
-	for _, name := range []string{".env.local", ".env"} {
-		if dir != "" {
-			values, err := readFile(dir, name, settings)
-			f.Unread = f.Unread || values == nil
-			f.errs = append(f.errs, err)
-			sources = append(sources, source{name, values})
-		}
+	f.use(environment, "environment", prefix)
+	if dir != "" {
+		f.use(f.readFile(dir, ".env.local"), ".env.local", prefix)
+		f.use(f.readFile(dir, ".env"), ".env", prefix)
 	}
-	f.Warnings = unknownNames(settings, prefix, sources)
 	for i := range settings {
 		s := &settings[i]
-		f.resolve(s, append(slices.Clip(sources),
-			source{s.fallbackSource(), map[string]string{s.Name: environment[s.Fallback]}},
-			source{"default", map[string]string{s.Name: s.Default}}))
+		f.offer(s, environment[s.Fallback], s.Fallback+inEnvironment)
+		f.offer(s, s.Default, "default")
+		if s.Source == "" {
+			continue
+		}
+		s.refused = !s.Parse(s.value)
+		if s.File {
+			if _, err := os.Stat(s.value); err != nil {
+				s.Secret = true
+				s.Got = errors.Unwrap(err).Error() // without the name
+			}
+		}
+		if s.Source == "environment" && inQuotes.MatchString(s.value) {
+			f.Warnings = append(f.Warnings, s.Name+" begins and ends with a quote, which the environment makes a part of the value (docker run --env-file keeps quotes): remove them")
+		}
 	}
 	return f
 }
 
-func (s *Setting) fallbackSource() string { return s.Fallback + " in the environment" }
-
-// resolve takes the setting from the first source that has a value for it.
-func (f *Findings) resolve(s *Setting, sources []source) {
-	for _, from := range sources {
-		value := from.values[s.Name]
-		if s.Secret {
-			f.Redact(value) // whether it is used or not
-		} else {
-			value = strings.TrimSpace(value)
-		}
-		switch found := Placeholder(value); {
-		case strings.TrimSpace(value) == "":
-		case found != "":
-			s.placeholder = cmp.Or(s.placeholder, fmt.Sprintf(": the placeholder %s is still there (%s)", found, from.name))
-		case s.Source == "":
-			s.Source, s.value = from.name, value
-		}
+// use takes the settings out of a source, and warns of names that look like
+// settings and are none. Where the = was forgotten, the value is a part of the
+// name, and may be a secret.
+func (f *Findings) use(values map[string]string, source, prefix string) {
+	for i := range f.Settings {
+		s := &f.Settings[i]
+		f.offer(s, values[s.Name], source)
+		delete(values, s.Name)
 	}
-	if s.Source != "" && !s.Parse(s.value) {
-		s.Err = errRefused
-	}
-	if v := s.value; s.Source == "environment" && len(v) > 1 && v[0] == v[len(v)-1] && strings.ContainsAny(v[:1], `"'`) {
-		f.Warnings = append(f.Warnings, s.Name+" begins and ends with a quote, which the environment makes a part of the value (docker run --env-file keeps quotes): remove them")
+	own := len(prefix) - 1 // where the names begin to differ, with the _ before
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if !strings.HasPrefix(name, prefix) {
+			continue
+		}
+		nearest := slices.MaxFunc(f.Settings, func(a, b Setting) int {
+			return cmp.Compare(likeness(a.Name[own:], name[own:]), likeness(b.Name[own:], name[own:]))
+		})
+		shown := regexp.MustCompile(`^[A-Z0-9_]{0,40}`).FindString(name)
+		if shown != name {
+			shown += "…"
+		}
+		f.Warnings = append(f.Warnings, fmt.Sprintf("%q in %s is not a setting; did you mean %s?", shown, strings.Replace(source, "environment", "the environment", 1), nearest.Name))
 	}
 }
 
-// placeholder matches what sample files and instructions have in place of a
-// value. Upper case only: your_api and tenant.us.auth0.com may be real.
-var placeholder = regexp.MustCompile(`(<YOUR_|<TENANT>)|\b(YOUR_)[A-Z]|(?:^|//|[,\s])(TENANT)\.[a-z.]*auth0\.com`)
-
-// Placeholder returns the fixed part of a placeholder in text, like <YOUR_…>, or
-// "" if it has none.
-func Placeholder(text string) string {
-	match := placeholder.FindStringSubmatch(text)
-	if match == nil {
-		return ""
+// likeness is the number of pairs of letters that two names share, less the
+// difference in length.
+func likeness(a, b string) (shared int) {
+	for i := range len(a) - 1 {
+		if strings.Contains(b, a[i:i+2]) {
+			shared++
+		}
 	}
-	return strings.NewReplacer("<YOUR_", "<YOUR_…>", "YOUR_", "YOUR_…").Replace(strings.Join(match[1:], ""))
+	return shared - max(len(a)-len(b), len(b)-len(a))
 }
+
+// offer gives the setting its value, unless an earlier source had one.
+func (f *Findings) offer(s *Setting, value, source string) {
+	if s.Secret {
+		f.Secrets = append(f.Secrets, value) // whether it is used or not
+	} else {
+		value = strings.TrimSpace(value)
+	}
+	switch {
+	case strings.TrimSpace(value) == "":
+	case Placeholder(value):
+		s.placeholder = cmp.Or(s.placeholder, ": the placeholder is still there ("+source+")")
+	case s.Source == "":
+		s.Source, s.value = source, value
+	}
+	if strings.ContainsAny(value, "\r\n") { // in a file, another setting's quote closes it
+		s.Got = "a line break, or an open quote (" + source + ")"
+	}
+}
+
+var inQuotes = regexp.MustCompile(`^(".*"|'.*')$`)
+
+// placeholder is upper case only: your_api and tenant.us.auth0.com may be real.
+var placeholder = regexp.MustCompile(`<YOUR_|<TENANT>|\bYOUR_[A-Z]|\bTENANT\.[a-z.]*auth0\.com`)
+
+// Placeholder reports whether text has what sample files and instructions have in
+// place of a value, like <YOUR_ID>.
+func Placeholder(text string) bool { return placeholder.MatchString(text) }
 
 // Setting returns the setting with that name, which must be one.
 func (f *Findings) Setting(name string) *Setting {
 	return &f.Settings[slices.IndexFunc(f.Settings, func(s Setting) bool { return s.Name == name })]
-}
-
-// Redact keeps a secret from being shown as the value of another setting.
-func (f *Findings) Redact(secret string) {
-	f.secrets = append(f.secrets, strings.Trim(secret, ` "'`))
-}
-
-// Refuse sets the setting's error.
-func (s *Setting) Refuse(want, got string) {
-	name := s.Name
-	if s.Source == s.fallbackSource() {
-		name = s.Fallback
-	}
-	s.Err = fmt.Errorf("%s: want %s, got %s", name, want, got)
 }
 
 // Finish decides what may be shown of each setting, forgets the values, and
@@ -148,55 +169,102 @@ func (f *Findings) Finish() error {
 	errs := f.errs
 	for i := range f.Settings {
 		s := &f.Settings[i]
-		s.Shown = s.show(f.secrets)
+		s.Shown = f.show(s)
 		switch {
+		case s.Got != "":
+		case s.refused:
+			s.Got = s.Shown
 		case s.Source == "" && s.Required && !f.Unread:
 			f.Incomplete = true
-			s.Refuse(s.Want, "nothing"+s.placeholder)
-		case s.Err == errRefused:
-			s.Refuse(s.Want, s.Shown)
+			s.Got = "nothing" + s.placeholder
 		case s.placeholder != "" && !s.Secret && (s.Source == "" || s.Source == "default"):
 			f.Warnings = append(f.Warnings, s.Name+" counts as not set"+s.placeholder)
-		case s.Shown == holdsSecret:
-			f.Warnings = append(f.Warnings, s.Name+" contains the secret: set it to a value of its own")
+		}
+		name := s.Name
+		if s.Source == s.Fallback+inEnvironment {
+			name = s.Fallback
+		}
+		if s.Got != "" {
+			errs = append(errs, fmt.Errorf("%s: want %s, got %s", name, s.Want, s.Got))
 		}
 		s.value = ""
-		errs = append(errs, s.Err)
 	}
-	f.secrets = nil
+	f.Secrets = nil
 	return errors.Join(errs...)
 }
 
-// The limits in characters above which a value is shown only if it is public: it
-// may be a secret in the wrong variable. Most variables refuse a secret; accepted
-// are, for instance, audiences, which may be client IDs of 32 characters.
-const maxRefused, maxAccepted = 20, 40
+// A value may be a secret in the wrong variable if it is refused and longer than
+// maxRefused, or opaque: more than the 32 characters of an Auth0 client ID in a row.
+// It is not if it is public: a URL, a host or a path, with parts too short for a
+// secret. A Base64 secret has no dots, and a JWT has longer parts.
+const maxRefused = 20
 
-// public matches a URL, a host or a path, with parts too short for a secret. A
-// Base64 secret has no dots, and a JWT has longer parts.
-var public = regexp.MustCompile(strings.ReplaceAll(`(?i)^([a-z]{1,10}:/*)*(PART\.|~?[/\\])PART([./\\:?#]PART)*$`, "PART", `[\pL\d_*-]{0,32}`))
+var (
+	opaque = regexp.MustCompile(`[A-Za-z0-9+/=_-]{41}`)
+	public = regexp.MustCompile(strings.ReplaceAll(`(?i)^([a-z]{1,10}:/*)*(PART\.|~?[/\\])PART([./\\:?#]PART)*$`, "PART", `[\pL\d_*-]{0,32}`))
+)
 
-const holdsSecret = "the secret, not shown"
-
-// show is what may be shown of the value, given the secrets. In a longer value,
-// a short secret would be a coincidence.
-func (s *Setting) show(secrets []string) string {
-	items, limit := strings.Fields(strings.ReplaceAll(s.value, ",", " ")), maxAccepted
-	if s.Err != nil {
-		items, limit = []string{s.value}, maxRefused
+func (f *Findings) show(s *Setting) string {
+	hidden := strings.ContainsAny(s.value, "@\r\n") || // a URL's password, or a line with another setting
+		!public.MatchString(s.value) && (opaque.MatchString(s.value) || s.refused && len(s.value) > maxRefused)
+	for _, secret := range f.Secrets {
+		secret = strings.Trim(secret, ` "'`)
+		hidden = hidden || s.value == secret || len(secret) >= 8 && strings.Contains(s.value, secret) // a shorter one: by chance
 	}
 	switch {
 	case s.Source == "":
 		return "not set"
 	case s.Secret:
 		return "set, not shown"
-	case slices.ContainsFunc(secrets, func(secret string) bool {
-		return s.value == secret || len(secret) >= 8 && strings.Contains(s.value, secret)
-	}):
-		return holdsSecret
-	case strings.ContainsAny(s.value, "@\r\n"), // a URL's password, or a line with another setting
-		slices.ContainsFunc(items, func(item string) bool { return len(item) > limit && !public.MatchString(item) }):
+	case hidden:
 		return fmt.Sprintf("%d characters, not shown", utf8.RuneCountInString(s.value))
 	}
 	return strconv.QuoteToASCII(s.value[:min(len(s.value), 100)])
+}
+
+// readFile reads a .env file; a missing one is an empty one. Each is parsed by
+// itself, since godotenv.Load lets a variable that is set to nothing win, and
+// stops at a missing file. The errors name the line and never quote it: godotenv's
+// own quote what follows it, secrets included.
+func (f *Findings) readFile(dir, name string) map[string]string {
+	text, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		f.Unread = true
+		f.errs = append(f.errs, fmt.Errorf("%s: want a readable file, got: %w", name, errors.Unwrap(err)))
+	}
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // a byte order mark, as some editors write
+	values, err := parseFile(text)
+	if err != nil {
+		f.Unread = true
+		f.errs = append(f.errs, fmt.Errorf("%s line %d: want NAME=value with quotes closed, in UTF-8 and at most %d KiB, got something else (not shown: it may hold a secret)",
+			name, invalidLine(text), maxFile>>10))
+		return nil
+	}
+	for _, s := range f.Settings {
+		// Outside of single quotes godotenv expands $, ends at a #, and unescapes \.
+		changed := regexp.MustCompile(`(?m)^[^\S\n]*(export[^\S\n]+)?` + s.Name + `[^\S\n]*[=:][^\S\n]*([$#\\]|[^'\s].*[$#\\])`)
+		if at := changed.FindIndex(text); s.Secret && at != nil {
+			line := 1 + bytes.Count(text[:at[1]], []byte("\n"))
+			f.errs = append(f.errs, fmt.Errorf(`%s line %d: want %s in single quotes, since it holds a $, # or \, got it without`, name, line, s.Name))
+		}
+	}
+	return values
+}
+
+func parseFile(text []byte) (map[string]string, error) {
+	if len(text) > maxFile || !utf8.Valid(text) { // some shells of Windows write UTF-16
+		return nil, errors.New("not a text file")
+	}
+	return godotenv.UnmarshalBytes(text)
+}
+
+// invalidLine is the line where text stops being a .env file: the one after the
+// longest beginning that is one.
+func invalidLine(text []byte) int {
+	for {
+		text = text[:bytes.LastIndexByte(bytes.TrimSuffix(text, []byte("\n")), '\n')+1]
+		if _, err := parseFile(text); err == nil {
+			return 1 + bytes.Count(text, []byte("\n"))
+		}
+	}
 }

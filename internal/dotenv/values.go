@@ -24,7 +24,6 @@ func Domain(text string) (string, bool) {
 	_, isPort := Port(port)
 	_, notIP := netip.ParseAddr(host)
 	withPort := isPort && port != "0" && (host == "localhost" || notIP == nil || hostName.MatchString(host))
-	// Not domain, where ToLower has made an ASCII k of a Kelvin sign.
 	return domain, isASCII(text) && (withPort || hostName.MatchString(domain))
 }
 
@@ -32,7 +31,7 @@ func Domain(text string) (string, bool) {
 func Authority(text string) (string, bool) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" || strings.ContainsAny(text, "@?#") || !isASCII(text) {
-		return text, false
+		return "", false
 	}
 	return strings.TrimRight(u.String(), "/"), true
 }
@@ -41,13 +40,13 @@ func Authority(text string) (string, bool) {
 func Text(text string) (string, bool) { return text, true }
 
 // List is a list with commas, of at least one item.
-func List(text string) ([]string, bool) {
-	items := strings.FieldsFunc(text, func(r rune) bool { return r == ',' })
-	for i := range items {
-		items[i] = strings.TrimSpace(items[i])
+func List(text string) (items []string, ok bool) {
+	for item := range strings.SplitSeq(text, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			items = append(items, item)
+		}
 	}
-	items = slices.DeleteFunc(items, func(item string) bool { return item == "" })
-	return items, len(items) > 0
+	return items, items != nil
 }
 
 // Scopes is a list separated by spaces (RFC 6749 §3.3).
@@ -58,9 +57,9 @@ func Scopes(text string) ([]string, bool) {
 // Host is a name or an address to listen on, an IPv6 one with or without its
 // brackets.
 func Host(text string) (string, bool) {
-	host := strings.TrimSuffix(strings.TrimPrefix(text, "["), "]")
+	host := strings.Trim(text, "[]")
 	_, notIP := netip.ParseAddr(host)
-	return host, notIP == nil || !strings.ContainsAny(text, ":/[] ")
+	return host, notIP == nil || !strings.ContainsAny(host, ":/ ")
 }
 
 // Port is a number from 0 to 65535.
@@ -71,9 +70,9 @@ func Port(text string) (string, bool) {
 
 // Address is host:port; the host may be empty.
 func Address(text string) (string, bool) {
-	_, port, err := net.SplitHostPort(text)
+	_, port, _ := net.SplitHostPort(text)
 	_, isPort := Port(port)
-	return text, err == nil && isPort
+	return text, isPort
 }
 
 // origin is * or an origin as browsers send it (RFC 6454 §6.2): one with another
@@ -87,13 +86,11 @@ func Origins(text string) ([]string, bool) {
 		ok = ok && origin.MatchString(item)
 	}
 	if slices.Contains(origins, "*") {
-		return nil, ok
+		origins = nil
 	}
 	return origins, ok
 }
 
-// isASCII reports whether text is printable ASCII, without the lookalikes of other
-// scripts.
 func isASCII(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' })
 }
