@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	minBits     = 2048      // of the modulus (RFC 7518 §3.3)
-	maxBits     = 8192      // a longer one would make each signature cost too much
-	maxExponent = 1<<31 - 1 // the most that crypto/rsa verifies with
+	minBits         = 2048 // of the modulus (RFC 7518 §3.3)
+	maxBits         = 8192 // a longer one would make each signature cost too much
+	maxExponentBits = 31   // the most that crypto/rsa verifies with
 )
 
 // Fetch gets the keys that the tenant of this domain publishes: at least one. Any
@@ -41,7 +41,11 @@ func Fetch(ctx context.Context, transport http.RoundTripper, domain string) (key
 	if len(keys) == 0 {
 		return nil, answer.Errorf(upstream.Nonsense, "no key set with an RS256 key: check the domain")
 	}
-	return keySet(keys)
+	set, err := json.Marshal(map[string][]jwk{"keys": keys})
+	if err != nil {
+		return nil, err
+	}
+	return keyfunc.NewJWKSetJSON(set)
 }
 
 // A jwk is what RS256 needs of a key (RFC 7517 §4, RFC 7518 §6.3.1). A wrong x5t,
@@ -55,8 +59,8 @@ type jwk struct {
 	E   string `json:"e"`
 }
 
-// usableKeys returns the keys of a JWKS (RFC 7517 §5) that RS256 can use, one by
-// one: keyfunc would refuse the whole set for a bad one.
+// usableKeys returns the keys of a JWKS (RFC 7517 §5) that RS256 can use. It drops
+// all others one by one: keyfunc would refuse the whole set for one of them.
 func usableKeys(body []byte) (usable []jwk) {
 	var published struct{ Keys []json.RawMessage }
 	if json.Unmarshal(body, &published) != nil {
@@ -70,4 +74,21 @@ func usableKeys(body []byte) (usable []jwk) {
 		}
 	}
 	return usable
+}
+
+// usable reports whether RS256 can use the key.
+func (k *jwk) usable() bool {
+	n, e := number(k.N), number(k.E)
+	return k.Kty == "RSA" && k.Kid != "" && (k.Use == "" || k.Use == "sig") && (k.Alg == "" || k.Alg == "RS256") &&
+		minBits <= n.BitLen() && n.BitLen() <= maxBits && n.Bit(0) == 1 &&
+		2 <= e.BitLen() && e.BitLen() <= maxExponentBits && e.Bit(0) == 1
+}
+
+// number decodes a Base64urlUInt (RFC 7518 §2), padded or not; anything else is 0.
+func number(text string) *big.Int {
+	decoded, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
+	if err != nil {
+		return new(big.Int) // not the part before the error
+	}
+	return new(big.Int).SetBytes(decoded)
 }
