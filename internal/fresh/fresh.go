@@ -148,15 +148,13 @@ func (v *Value[T]) Newer(ctx context.Context, than T) (T, error) {
 	if s.value != than {
 		return v.Get(ctx)
 	}
-	if !s.fetching {
-		select {
-		case v.newer <- s.next:
-		case <-s.next:
-		case <-ctx.Done():
-		}
-		if deadline, ok := ctx.Deadline(); ok && s.forNewer.After(deadline) {
-			return s.decide()
-		}
+	select {
+	case v.newer <- s.next:
+	case <-s.next:
+	case <-ctx.Done():
+	}
+	if deadline, ok := ctx.Deadline(); ok && s.forNewer.After(deadline) {
+		return s.decide()
 	}
 	select {
 	case <-s.next:

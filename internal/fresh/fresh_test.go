@@ -110,12 +110,18 @@ func TestALateAnswerCountsFromItsStart(t *testing.T) {
 	r := &remote{term: Term{Renew: 10 * time.Second, Until: 18 * time.Second}, takes: 9 * time.Second}
 	run(t, r, func(t *testing.T, v *Value[int]) {
 		get(v).is(t, result{n: 1, took: 9 * time.Second})
+		if age := time.Since(v.Begun()); age != 9*time.Second {
+			t.Errorf("the value is %v old, want 9s", age)
+		}
 		r.set(hang, nil)
 		time.Sleep(9*time.Second - time.Millisecond) // 18 s after the start, less 1 ms
 		get(v).is(t, result{n: 1})
 		time.Sleep(time.Millisecond)
 		if got := get(v); got.err == nil {
 			t.Errorf("after its expiry: %d, want an error", got.n)
+		}
+		if gap := r.gaps(1)[0]; gap != 10*time.Second {
+			t.Errorf("the renewal is %v after the start, want 10s", gap)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestCertificatesAndTLSVersions(t *testing.T) {
+func TestConnections(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		change  func(*tls.Config) // of the client's
@@ -43,7 +44,7 @@ func TestCertificatesAndTLSVersions(t *testing.T) {
 		{"expired", func(c *tls.Config) { c.Time = func() time.Time { return time.Now().AddDate(100, 0, 0) } }, 0, "clock"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			server := httptest.NewUnstartedServer(http.NotFoundHandler())
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.RemoteAddr) }))
 			server.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: test.version}
 			server.Config.ErrorLog = log.New(io.Discard, "", 0)
 			server.StartTLS()
@@ -58,8 +59,11 @@ func TestCertificatesAndTLSVersions(t *testing.T) {
 			answer, err := ask(t.Context(), transport, host)
 			if test.words != "" {
 				wantError(t, err, Unreachable, host, test.words)
-			} else if err != nil || answer.Status != 404 {
-				t.Errorf("got %+v (%v), want an answer", answer, err)
+				return
+			}
+			again, err := ask(t.Context(), transport, host)
+			if err != nil || len(answer.Body) == 0 || bytes.Equal(again.Body, answer.Body) {
+				t.Errorf("answers to %q and %q (%v), want two, over a connection each", answer.Body, again.Body, err)
 			}
 		})
 	}

@@ -134,7 +134,7 @@ func (a Answer) explain(ctx context.Context, err error) error {
 		text = "certificate is for another name: check the spelling of the host"
 	case errors.As(err, new(x509.CertificateInvalidError)):
 		text = "certificate is expired, or not valid for this use: check this machine's clock too"
-	case errors.Is(err, context.DeadlineExceeded), network != nil && network.Timeout():
+	case network != nil && network.Timeout():
 		kind, text = Slow, "no answer within 10s: check the network, and the proxy"
 	case errors.As(err, new(tls.RecordHeaderError)):
 		text = "not a TLS server: check the host and the port"
@@ -147,8 +147,8 @@ func (a Answer) explain(ctx context.Context, err error) error {
 // retryAfter reads a Retry-After (RFC 9110 §10.2.3), seconds or a date, as the
 // time to wait from now, at most maxPause. What is neither, or past, is 0.
 func retryAfter(value string, now time.Time) time.Duration {
-	if value != "" && strings.Trim(value, "0123456789") == "" {
-		seconds, _ := strconv.ParseUint(value, 10, 64) // the largest uint64 if there are too many digits
+	if strings.Trim(value, "0123456789") == "" {
+		seconds, _ := strconv.ParseUint(value, 10, 64) // 0 without a digit, the largest uint64 with too many
 		return time.Duration(min(seconds, uint64(maxPause/time.Second))) * time.Second
 	}
 	at, _ := http.ParseTime(value) // the zero time if it is no date
