@@ -131,7 +131,7 @@ func (v *Value[T]) Get(ctx context.Context) (T, error) {
 	case v.needed <- struct{}{}:
 	default: // another reader has asked
 	}
-	return *new(T), s.failure(s.forNeeded)
+	return *new(T), &Error{cmp.Or(s.err, ErrNotFetched), s.forNeeded}
 }
 
 // Newer returns a value recent enough to decide that what the caller misses in
@@ -169,20 +169,14 @@ func (s *state[T]) decide() (T, error) {
 	if s.err == nil && s.usable() {
 		return s.value, nil
 	}
-	return *new(T), s.failure(s.forNewer)
-}
-
-// failure is the error of a reader that has asked for a fetch.
-func (s *state[T]) failure(retry time.Time) error {
-	return &Error{cmp.Or(s.err, ErrNotFetched), retry}
+	return *new(T), &Error{cmp.Or(s.err, ErrNotFetched), s.forNewer}
 }
 
 // usable reports whether the state's value may be served now.
 func (s *state[T]) usable() bool { return until(s.until) > 0 }
 
-// until returns the time to t by the monotonic clock or by the wall clock,
-// whichever is less: the one stands still while the machine sleeps, the other
-// can be set back.
+// until returns the time to t by the monotonic or the wall clock, whichever is less:
+// the one stands still while the machine sleeps, the other can be set back.
 func until(t time.Time) time.Duration {
 	now := time.Now()
 	return min(t.Sub(now), time.Duration(t.UnixNano()-now.UnixNano()))
