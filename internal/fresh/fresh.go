@@ -1,11 +1,8 @@
 // Package fresh keeps one remote value fresh, so that requests only ever read.
 //
-// One goroutine, [Value.Run], makes the fetches and publishes each result as one
-// immutable state behind an atomic pointer. Readers load that pointer. There is
-// no lock, so none can be held across a fetch, and a reader that leaves early
-// does not disturb the fetch it waited for.
-//
-// What readers see:
+// One goroutine, [Value.Run], makes the fetches, one at a time, and publishes each
+// result as an immutable state behind an atomic pointer. Readers load that pointer:
+// no lock is held across a fetch, and a reader that leaves disturbs no one.
 //
 //	value    fetch        Get                 next state
 //	none     in progress  waits for it        success: usable, planned; failure: none, planned
@@ -14,8 +11,6 @@
 //	usable   planned      returns the value   it is time: usable, in progress; expiry: none, planned
 //	usable   in progress  returns the value   success or failure: usable, planned; expiry: none, in progress
 //
-// When the next fetch is planned:
-//
 //	last fetch            next fetch                               brought forward
 //	succeeded             Term.Renew after the last began          by Get without a value, by Newer
 //	failed                after a back-off, 1 s doubled up to      by Get without a value, by Newer
@@ -23,15 +18,13 @@
 //	failed, asked for a   when the pause has ended, at most 1 s    never
 //	pause (Retry-After)   later
 //
-// There is at most one fetch at a time, and at least 1 s between two of them; only
-// Newer's may follow a successful one at once.
+// Two fetches are at least 1 s apart; only Newer's may follow a success at once.
 package fresh
 
 import (
 	"cmp"
 	"context"
 	"errors"
-	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -42,14 +35,8 @@ var ErrNotFetched = errors.New("not fetched yet")
 
 // An Error is why a reader got no value, and when it may ask again.
 type Error struct {
-	// Err is the error of the last fetch, [ErrNotFetched], or the error of the
-	// reader's context.
-	Err error
-
-	// Retry is when the next fetch can start now that this reader has asked: the
-	// end of the pause if the remote asked for one. In the past, or zero: at once,
-	// or it is in progress.
-	Retry time.Time
+	Err   error     // of the last fetch or of the reader's context, or ErrNotFetched
+	Retry time.Time // when the next fetch can start, or a pause ends; in the past, or zero: at once
 }
 
 func (e *Error) Error() string { return e.Err.Error() }
@@ -65,11 +52,9 @@ type Term struct {
 
 // Config describes the remote value.
 type Config[T comparable] struct {
-	// Fetch gets the value. It must return soon after its context ends, which
-	// is after 10 s or at shutdown. It is never called twice at once.
-	//
-	// If its error, or one that it wraps, has a method RetryAfter() time.Duration
-	// with a positive result, no fetch starts for that long.
+	// Fetch gets the value. Its context ends after 10 s, or at shutdown. If its
+	// error, or one that it wraps, has a method RetryAfter() time.Duration with a
+	// positive result, no fetch starts for that long.
 	Fetch func(context.Context) (T, Term, error)
 
 	// Report, if set, is called after each fetch that shutdown did not interrupt,
@@ -101,11 +86,10 @@ type state[T comparable] struct {
 	fetching bool          // a fetch is in progress
 	next     chan struct{} // closed when the next fetch has ended
 
-	// When the next fetch starts, if none is in progress. During a pause it starts
-	// as planned; the other two are then its end.
-	planned      time.Time
-	earliest     time.Time // at the request of a Get without a value
-	newerAllowed time.Time // at the request of a Newer
+	// When the next fetch starts. A pause is not cut short: the last two are its end.
+	planned   time.Time // if no reader asks
+	forNeeded time.Time // if a Get without a value asks
+	forNewer  time.Time // if a Newer asks
 }
 
 // New makes a value that has not been fetched. Readers already wait for its
@@ -124,8 +108,7 @@ func (v *Value[T]) Usable() bool { return v.state.Load().usable() }
 // none. It is for metrics, not for serving.
 func (v *Value[T]) Last() T { return v.state.Load().value }
 
-// Begun returns when the fetch of the last value began, zero if there has been
-// none. The value is at most as old as that.
+// Begun returns when the fetch of the last value began, zero if there has been none.
 func (v *Value[T]) Begun() time.Time { return v.state.Load().begun }
 
 // Get returns the value. Without a usable one it waits for the fetch in progress
@@ -133,7 +116,7 @@ func (v *Value[T]) Begun() time.Time { return v.state.Load().begun }
 // fails at once. Its errors are of type [*Error].
 func (v *Value[T]) Get(ctx context.Context) (T, error) {
 	s := v.state.Load()
-	if !s.usable() && s.fetching {
+	if s.fetching && !s.usable() {
 		select {
 		case <-s.next:
 			s = v.state.Load()
@@ -148,15 +131,15 @@ func (v *Value[T]) Get(ctx context.Context) (T, error) {
 	case v.needed <- struct{}{}:
 	default: // another reader has asked
 	}
-	return *new(T), s.failure(s.earliest)
+	return *new(T), &Error{cmp.Or(s.err, ErrNotFetched), s.forNeeded}
 }
 
 // Newer returns a value recent enough to decide that what the caller misses in
 // than does not exist. That is a newer value if there is one; otherwise Newer
 // asks for a fetch and waits for it until ctx ends. All callers of one moment
-// share a fetch; five may follow one another, then one in 30 s. If the limit does
-// not allow a fetch before ctx's deadline, Newer does not wait: it returns the
-// value if the last fetch succeeded, which was then at most about 30 s ago.
+// share a fetch; five may follow one another, then one in 30 s. If no fetch can
+// start before ctx's deadline, Newer does not wait: it returns the value if the
+// last fetch succeeded, which was then at most about 30 s ago.
 //
 // If the last fetch failed, or ctx ended before the fetch did, nothing can be
 // decided: Newer returns an [*Error], though Get may still have a value.
@@ -165,15 +148,13 @@ func (v *Value[T]) Newer(ctx context.Context, than T) (T, error) {
 	if s.value != than {
 		return v.Get(ctx)
 	}
-	if !s.fetching {
-		select {
-		case v.newer <- s.next:
-		case <-s.next:
-		case <-ctx.Done():
-		}
-		if deadline, ok := ctx.Deadline(); ok && s.newerAllowed.After(deadline) {
-			return s.decide()
-		}
+	select {
+	case v.newer <- s.next:
+	case <-s.next:
+	case <-ctx.Done():
+	}
+	if deadline, ok := ctx.Deadline(); ok && s.forNewer.After(deadline) {
+		return s.decide()
 	}
 	select {
 	case <-s.next:
@@ -188,25 +169,15 @@ func (s *state[T]) decide() (T, error) {
 	if s.err == nil && s.usable() {
 		return s.value, nil
 	}
-	return *new(T), s.failure(earlier(s.planned, s.newerAllowed))
-}
-
-// failure is the error of a reader that has asked for a fetch.
-func (s *state[T]) failure(retry time.Time) error {
-	return &Error{cmp.Or(s.err, ErrNotFetched), retry}
+	return *new(T), &Error{cmp.Or(s.err, ErrNotFetched), s.forNewer}
 }
 
 // usable reports whether the state's value may be served now.
 func (s *state[T]) usable() bool { return until(s.until) > 0 }
 
-// until returns the time to t by the monotonic clock or by the wall clock,
-// whichever is less: the one stands still while the machine sleeps, the other
-// can be set back.
+// until returns the time to t by the monotonic or the wall clock, whichever is less:
+// the one stands still while the machine sleeps, the other can be set back.
 func until(t time.Time) time.Duration {
 	now := time.Now()
-	return min(t.Sub(now), t.Round(0).Sub(now.Round(0)))
+	return min(t.Sub(now), time.Duration(t.UnixNano()-now.UnixNano()))
 }
-
-func earlier(a, b time.Time) time.Time { return slices.MinFunc([]time.Time{a, b}, time.Time.Compare) }
-
-func later(a, b time.Time) time.Time { return slices.MaxFunc([]time.Time{a, b}, time.Time.Compare) }

@@ -23,16 +23,13 @@ func TestColdStartCosts500ReadersOneFetch(t *testing.T) {
 			}
 		})
 		for range 500 {
-			readers.Go(func() { get(v).is(t, 1, 3*time.Second) })
+			readers.Go(func() { get(v).is(t, result{n: 1, took: 3 * time.Second}) })
 		}
-		time.Sleep(time.Second) // readers before Run wait, too
-		if !v.Begun().IsZero() || v.Last() != 0 {
-			t.Error("there is a value before the first fetch")
-		}
+		time.Sleep(time.Second)            // readers before Run wait, too
 		time.AfterFunc(time.Second, leave) // which does not disturb the fetch
 		go v.Run(t.Context())
 		readers.Wait()
-		if n, err := v.Get(ctx); n != 1 || err != nil || v.Begun().IsZero() || v.Last() != 1 {
+		if n, err := v.Get(ctx); n != 1 || err != nil {
 			t.Errorf("get with a canceled context = %d, %v; want the value there is", n, err)
 		}
 		if n := len(r.fetches()); n != 1 {
@@ -41,100 +38,90 @@ func TestColdStartCosts500ReadersOneFetch(t *testing.T) {
 	})
 }
 
-func TestAfterAFailedFetchReadersAreAnsweredAtOnceAndBringTheNextForward(t *testing.T) {
+func TestReadersAreAnsweredAtOnceAfterAFailureAndBringTheNextFetchForward(t *testing.T) {
 	r := &remote{term: hourly, takes: hang}
 	run(t, r, func(t *testing.T, v *Value[int]) {
 		time.Sleep(time.Millisecond) // so that the fetch ends before the reader's deadline
-		get(v).fails(t, context.DeadlineExceeded, 10*time.Second-time.Millisecond, minGap)
+		get(v).is(t, result{err: context.DeadlineExceeded, took: 10*time.Second - time.Millisecond, retry: minGap})
 		r.set(0, errDown)
 		time.Sleep(45 * time.Second) // within the fifth back-off, from about 31 s to about 61 s
 		r.set(0, nil)
 		before := len(r.fetches())
-		get(v).fails(t, errDown, 0, 0)
+		get(v).is(t, result{err: errDown})
 		time.Sleep(time.Millisecond)
-		get(v).is(t, before+1, 0)
+		get(v).is(t, result{n: before + 1})
 	})
 }
 
-func TestAnHourOfFailureUnderLoad(t *testing.T) {
-	r := &remote{term: hourly}
-	run(t, r, func(t *testing.T, v *Value[int]) {
-		time.Sleep(time.Second)
-		r.set(0, throttled(time.Millisecond)) // no pause is shorter than a second
-		for get(v).err == nil {
-			time.Sleep(100 * time.Millisecond)
-		}
-		if lived := time.Since(v.Begun()); lived < hourly.Until || lived > hourly.Until+100*time.Millisecond {
-			t.Errorf("served for %v of an outage, want %v", lived, hourly.Until)
-		}
-		r.set(0, errDown)
-		for range 36000 { // another hour, ten readers a second
-			get(v)
-			time.Sleep(100 * time.Millisecond)
-		}
-		if gap := slices.Min(r.gaps(1)); gap < minGap {
-			t.Errorf("two fetches are %v apart, want at least %v", gap, minGap)
-		}
-		r.set(0, nil)
-		get(v)
-		time.Sleep(minGap + time.Millisecond)
-		get(v).is(t, len(r.fetches()), 0)
-	})
+func TestAFloodOfReadersCostsOneFetchASecond(t *testing.T) {
+	for _, test := range []struct {
+		outage, want error
+		term         Term
+	}{
+		{errDown, errDown, hourly},
+		{throttled(time.Millisecond), throttled(time.Millisecond), hourly}, // no pause is shorter than a second
+		{nil, ErrNotFetched, Term{Renew: time.Millisecond, Until: 2 * time.Millisecond}},
+	} {
+		r := &remote{term: test.term, err: test.outage}
+		run(t, r, func(t *testing.T, v *Value[int]) {
+			for range 6000 { // ten minutes, ten readers a second
+				time.Sleep(100 * time.Millisecond)
+				if got := get(v); got.took > 0 || got.err != nil && !errors.Is(got.err, test.want) {
+					t.Fatalf("got %+v, want %v at once", got, test.want)
+				}
+			}
+			if gaps := r.gaps(1); slices.Min(gaps) < minGap || slices.Max(gaps) > minGap+pauseJitter {
+				t.Errorf("%v: fetches are %v to %v apart, want 1s to 2s", test.want, slices.Min(gaps), slices.Max(gaps))
+			}
+		})
+	}
 }
 
-func TestTheBackoffGrowsToThirtySecondsAndStartsAgainAfterASuccess(t *testing.T) {
-	r := &remote{term: Term{Renew: 30 * time.Second, Until: 31 * time.Second}, err: errDown}
-	wantBackoff := func(t *testing.T, gaps []time.Duration) { // each up to a tenth shorter
+func TestTheBackoffGrowsAndStartsAgainAfterASuccess(t *testing.T) {
+	wantBackoff := func(t *testing.T, gaps []time.Duration, seconds ...time.Duration) { // each up to a tenth shorter
 		t.Helper()
-		for i, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30, 30} {
+		for i, want := range seconds {
 			want *= time.Second
-			if gaps[i] > want || gaps[i] < max(minGap, want*9/10) {
+			if gaps[i] > want || gaps[i] < max(minGap, want*9/10) || i > 1 && gaps[i] == want {
 				t.Errorf("gap %d is %v, want %v less up to a tenth", i+1, gaps[i], want)
 			}
 		}
 	}
-	run(t, r, func(t *testing.T, v *Value[int]) {
-		time.Sleep(5 * time.Minute)
-		wantBackoff(t, r.gaps(1))
-		r.set(0, nil)
-		time.Sleep(time.Minute)
-		if err := get(v).err; err != nil {
-			t.Fatalf("after the return: %v", err)
-		}
-		r.set(0, errDown)
-		before := len(r.fetches())
-		time.Sleep(6 * time.Minute)
-		wantBackoff(t, r.gaps(before+1)) // from the first failure on
-	})
-}
-
-func TestMaxBackoffAppliesWhileThereIsNothingToServe(t *testing.T) {
-	r := &remote{term: Term{Renew: time.Minute, Until: time.Hour}, err: errDown, maxBackoff: 4 * time.Second}
-	run(t, r, func(t *testing.T, v *Value[int]) {
-		time.Sleep(10 * time.Minute)
-		if gap := slices.Max(r.gaps(1)); gap > 4*time.Second {
-			t.Errorf("with nothing to serve a gap is %v, want at most 4s", gap)
-		}
-		r.set(0, nil)
-		time.Sleep(5 * time.Second)
-		r.set(0, errDown)
-		time.Sleep(10 * time.Minute)
-		if gaps := r.gaps(1); gaps[len(gaps)-1] < 27*time.Second {
-			t.Errorf("with a value to serve the gap is %v, want about 30s", gaps[len(gaps)-1])
-		}
-	})
+	for maxBackoff, want := range map[time.Duration][]time.Duration{
+		0:               {1, 2, 4, 8, 16, 30, 30, 30},
+		4 * time.Second: {1, 2, 4, 4, 4, 4, 4, 4},
+	} {
+		r := &remote{term: Term{Renew: 30 * time.Second, Until: time.Hour}, err: errDown, maxBackoff: maxBackoff}
+		run(t, r, func(t *testing.T, v *Value[int]) {
+			time.Sleep(5 * time.Minute)
+			wantBackoff(t, r.gaps(1), want...)
+			r.set(0, nil)
+			time.Sleep(time.Minute)
+			r.set(0, errDown)
+			before := len(r.fetches())
+			time.Sleep(6 * time.Minute)
+			wantBackoff(t, r.gaps(before+1), 1, 2, 4, 8, 16, 30, 30, 30) // from the first failure on: there is a value
+			get(v).is(t, result{n: before})
+		})
+	}
 }
 
 func TestALateAnswerCountsFromItsStart(t *testing.T) {
 	r := &remote{term: Term{Renew: 10 * time.Second, Until: 18 * time.Second}, takes: 9 * time.Second}
 	run(t, r, func(t *testing.T, v *Value[int]) {
-		get(v).is(t, 1, 9*time.Second)
+		get(v).is(t, result{n: 1, took: 9 * time.Second})
+		if age := time.Since(v.Begun()); age != 9*time.Second {
+			t.Errorf("the value is %v old, want 9s", age)
+		}
 		r.set(hang, nil)
 		time.Sleep(9*time.Second - time.Millisecond) // 18 s after the start, less 1 ms
-		get(v).is(t, 1, 0)
+		get(v).is(t, result{n: 1})
 		time.Sleep(time.Millisecond)
 		if got := get(v); got.err == nil {
 			t.Errorf("after its expiry: %d, want an error", got.n)
+		}
+		if gap := r.gaps(1)[0]; gap != 10*time.Second {
+			t.Errorf("the renewal is %v after the start, want 10s", gap)
 		}
 	})
 }
@@ -142,17 +129,13 @@ func TestALateAnswerCountsFromItsStart(t *testing.T) {
 func TestADayOfRenewalsAndThreeIdleDays(t *testing.T) {
 	r := &remote{term: hourly, takes: time.Second}
 	run(t, r, func(t *testing.T, v *Value[int]) {
-		wantFresh := func() {
-			t.Helper()
+		get(v)
+		for _, idle := range append(slices.Repeat([]time.Duration{10 * time.Second}, 24*60*6), 72*time.Hour) {
+			time.Sleep(idle)
 			got := get(v)
 			if age := time.Since(v.Begun()); got.err != nil || got.took != 0 || age > hourly.Renew+time.Second {
-				t.Fatalf("%v after %v, %v old; want a value of 30m at once", got.err, got.took, age)
+				t.Fatalf("%+v, %v old; want a value of 30m at once", got, age)
 			}
-		}
-		get(v)
-		for range 24 * 60 * 6 { // every 10 s for a day
-			wantFresh()
-			time.Sleep(10 * time.Second)
 		}
 		gaps := r.gaps(1)
 		slices.Sort(gaps)
@@ -161,23 +144,6 @@ func TestADayOfRenewalsAndThreeIdleDays(t *testing.T) {
 		}
 		if len(slices.Compact(slices.Clone(gaps))) < len(gaps)/2 {
 			t.Errorf("renewals after %v: replicas started together would stay together", gaps)
-		}
-		time.Sleep(72 * time.Hour)
-		wantFresh()
-	})
-}
-
-func TestShortTermsAreFetchedOnceASecondAtMost(t *testing.T) {
-	r := &remote{term: Term{Renew: time.Millisecond, Until: 2 * time.Millisecond}}
-	run(t, r, func(t *testing.T, v *Value[int]) {
-		time.Sleep(10 * time.Millisecond)
-		get(v).fails(t, ErrNotFetched, 0, minGap-10*time.Millisecond)
-		for range 1000 {
-			get(v)
-			time.Sleep(10 * time.Millisecond)
-		}
-		if n := len(r.fetches()); n < 10 || n > 11 {
-			t.Errorf("%d fetches in 10s, want 10 or 11", n)
 		}
 	})
 }
@@ -213,38 +179,21 @@ func TestBothClocksCount(t *testing.T) {
 	}
 }
 
-func TestGetAllocatesNothing(t *testing.T) {
-	v := New(Config[int]{Fetch: (&remote{term: hourly}).fetch})
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go v.Run(ctx)
-	get(v)
-	if n := testing.AllocsPerRun(100, func() { v.Get(ctx) }); n != 0 {
-		t.Errorf("Get allocates %v times, want 0", n)
-	}
-}
-
 func TestReportAndShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		type report struct {
-			took time.Duration
-			err  error
-		}
-		var reports []report
-		r := &remote{takes: 2 * time.Second, err: errDown}
-		v := New(Config[int]{Fetch: r.fetch, Report: func(took time.Duration, err error) { reports = append(reports, report{took, err}) }})
+		var reports []result
+		r := &remote{takes: 2 * time.Second, err: errDown} // then from 3 s to shutdown
+		v := New(Config[int]{Fetch: r.fetch, Report: func(took time.Duration, err error) { reports = append(reports, result{took: took, err: err}) }})
 		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(2500*time.Millisecond, func() { r.set(time.Second, nil) }) // for a fetch from 3 s to 4 s
-		time.AfterFunc(3500*time.Millisecond, func() { r.set(hang, nil) })        // from 5 s on
-		time.AfterFunc(5500*time.Millisecond, func() { get(v).fails(t, context.Canceled, 500*time.Millisecond, minGap) })
-		time.AfterFunc(6*time.Second, cancel)
+		time.AfterFunc(3500*time.Millisecond, func() { get(v).is(t, result{err: context.Canceled, took: 500 * time.Millisecond, retry: minGap}) })
+		time.AfterFunc(4*time.Second, cancel)
 		begun := time.Now()
 		v.Run(ctx)
 		synctest.Wait()
-		if took := time.Since(begun); took != 6*time.Second {
-			t.Errorf("Run returned after %v, want 6s", took)
+		if took := time.Since(begun); took != 4*time.Second {
+			t.Errorf("Run returned after %v, want 4s", took)
 		}
-		if want := []report{{2 * time.Second, errDown}, {time.Second, nil}}; !slices.Equal(reports, want) {
+		if want := []result{{took: 2 * time.Second, err: errDown}}; !slices.Equal(reports, want) {
 			t.Errorf("reports %v, want %v and none of the interrupted fetch", reports, want)
 		}
 	})

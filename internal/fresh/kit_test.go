@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +18,7 @@ var (
 	errDown = errors.New("down")
 )
 
-// throttled is an error with a pause.
+// throttled is an error that asks for a pause.
 type throttled time.Duration
 
 func (p throttled) Error() string             { return "throttled" }
@@ -30,15 +31,15 @@ const hang = time.Hour
 type remote struct {
 	term       Term
 	maxBackoff time.Duration
+	busy       atomic.Bool
 
 	mu     sync.Mutex // guards what follows
 	takes  time.Duration
 	err    error
-	busy   bool
 	starts []time.Time
 }
 
-// set sets how long answers take from now on, and their error.
+// set sets how long fetches that begin from now on take, and their error.
 func (r *remote) set(takes time.Duration, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -46,26 +47,23 @@ func (r *remote) set(takes time.Duration, err error) {
 }
 
 func (r *remote) fetch(ctx context.Context) (int, Term, error) {
-	r.mu.Lock()
-	if r.busy {
+	if !r.busy.CompareAndSwap(false, true) {
 		panic("two fetches at once")
 	}
-	r.busy, r.starts = true, append(r.starts, time.Now())
-	n, takes := len(r.starts), r.takes
-	r.mu.Unlock()
-	if takes > 0 { // a timer that is due at once can crash the race detector in a bubble
-		select {
-		case <-ctx.Done():
-		case <-time.After(takes):
-		}
-	}
+	defer r.busy.Store(false)
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.busy = false
-	if ctx.Err() != nil {
-		return 0, Term{}, ctx.Err()
+	r.starts = append(r.starts, time.Now())
+	n, takes, err := len(r.starts), r.takes, r.err
+	r.mu.Unlock()
+	if takes == 0 { // a timer that is due at once can crash the race detector in a bubble
+		return n, r.term, err
 	}
-	return n, r.term, r.err
+	select {
+	case <-ctx.Done():
+		return 0, Term{}, ctx.Err()
+	case <-time.After(takes):
+		return n, r.term, err
+	}
 }
 
 // fetches returns when each fetch started.
@@ -123,18 +121,9 @@ func read(timeout time.Duration, method func(context.Context) (int, error)) (r r
 	return r
 }
 
-// is wants the value n after a time.
-func (r result) is(t *testing.T, n int, took time.Duration) {
+func (r result) is(t *testing.T, want result) {
 	t.Helper()
-	if r.n != n || r.took != took || r.err != nil {
-		t.Errorf("%d after %v, %v; want %d after %v", r.n, r.took, r.err, n, took)
-	}
-}
-
-// fails wants an error after a time, and that the reader is to ask again after retry.
-func (r result) fails(t *testing.T, err error, took, retry time.Duration) {
-	t.Helper()
-	if !errors.Is(r.err, err) || r.took != took || r.retry != retry {
-		t.Errorf("%v after %v, retry in %v; want %v after %v, %v", r.err, r.took, r.retry, err, took, retry)
+	if r.n != want.n || r.took != want.took || r.retry != want.retry || !errors.Is(r.err, want.err) {
+		t.Errorf("got %+v\nwant %+v", r, want)
 	}
 }

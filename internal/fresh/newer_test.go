@@ -16,13 +16,13 @@ func TestNewer(t *testing.T) {
 		get(v)
 		var callers sync.WaitGroup
 		for range 100 { // one fetch for all callers of one moment
-			callers.Go(func() { newer(v).is(t, 2, time.Second) })
+			callers.Go(func() { newer(v).is(t, result{n: 2, took: time.Second}) })
 		}
 		callers.Wait()
 		for n := 3; n <= 6; n++ { // with the one above, five in a burst
-			newer(v).is(t, n, time.Second)
+			newer(v).is(t, result{n: n, took: time.Second})
 		}
-		newer(v).is(t, 6, 0) // over the limit
+		newer(v).is(t, result{n: 6}) // over the limit
 		// The burst began 5 s ago: its first place is free 30 s after that, and the
 		// request above is remembered until then.
 		time.Sleep(24 * time.Second)
@@ -30,25 +30,31 @@ func TestNewer(t *testing.T) {
 			t.Errorf("%d fetches before the limit allows one, want 6", n)
 		}
 		time.Sleep(1500 * time.Millisecond)
-		newer(v).is(t, 7, 500*time.Millisecond)
+		newer(v).is(t, result{n: 7, took: 500 * time.Millisecond})
 		if n, err := v.Newer(t.Context(), 0); n != 7 || err != nil || len(r.fetches()) != 7 {
 			t.Errorf("newer than an old value = %d, %v after %d fetches; want the last one, 7", n, err, len(r.fetches()))
 		}
 	})
 }
 
-func TestNewerSharesTheFetchInProgress(t *testing.T) {
+func TestNewerOverTheLimitSharesARenewal(t *testing.T) {
 	r := &remote{term: Term{Renew: 10 * time.Second, Until: time.Hour}}
 	run(t, r, func(t *testing.T, v *Value[int]) {
-		get(v)
-		for range 6 {
+		for range 7 {
 			newer(v)
 		}
-		r.set(2*time.Second, nil)
-		time.Sleep(10500 * time.Millisecond) // the renewal began after 9 to 10 s
-		if got := newer(v); got.n != 7 || got.took > 1500*time.Millisecond {
-			t.Errorf("newer over the limit = %+v, want the renewal's 7 within 1.5s", got)
+		r.set(900*time.Millisecond, nil)
+		time.Sleep(8500 * time.Millisecond) // the renewal begins after 9 to 10 s
+		var callers sync.WaitGroup
+		for range 2 { // one caller before it, one during it
+			callers.Go(func() {
+				if got := newer(v); got.n != 7 {
+					t.Errorf("newer = %+v, want the renewal's 7", got)
+				}
+			})
+			time.Sleep(1501 * time.Millisecond)
 		}
+		callers.Wait()
 	})
 }
 
@@ -72,9 +78,7 @@ func TestAFloodOfNewerIsAtMostOneFetchIn30Seconds(t *testing.T) {
 			get(v)
 			r.set(50*time.Millisecond, outage)
 			for range 6000 { // ten minutes, twenty a second, half of which leave early
-				ctx, leave := context.WithCancel(t.Context())
-				time.AfterFunc(20*time.Millisecond, leave)
-				go v.Newer(ctx, v.Last())
+				go read(20*time.Millisecond, func(ctx context.Context) (int, error) { return v.Newer(ctx, v.Last()) })
 				go newer(v)
 				time.Sleep(100 * time.Millisecond)
 			}
@@ -98,18 +102,18 @@ func TestNewerDecidesNothingInAnOutage(t *testing.T) {
 	run(t, r, func(t *testing.T, v *Value[int]) {
 		get(v)
 		r.set(0, errDown)
-		newer(v).fails(t, errDown, 0, minGap) // at once: it follows a success
-		for range 4 {                         // the first of these is the back-off's
-			newer(v).fails(t, errDown, minGap, minGap)
+		newer(v).is(t, result{err: errDown, retry: minGap}) // at once: it follows a success
+		for range 4 {                                       // the first of these is the back-off's
+			newer(v).is(t, result{err: errDown, took: minGap, retry: minGap})
 		}
 		if got := newer(v); !errors.Is(got.err, errDown) || got.took != minGap {
 			t.Errorf("the last within the limit: %+v, want errDown after %v", got, minGap)
 		}
-		newer(v).fails(t, errDown, 0, 25*time.Second) // over the limit, until 30 s after the first
-		get(v).is(t, 1, 0)
+		newer(v).is(t, result{err: errDown, retry: 25 * time.Second}) // over the limit, until 30 s after the first
+		get(v).is(t, result{n: 1})
 		r.set(hang, nil)
 		time.Sleep(25*time.Second + time.Millisecond)
-		newer(v).fails(t, context.DeadlineExceeded, 3*time.Second, 0)
+		newer(v).is(t, result{err: context.DeadlineExceeded, took: 3 * time.Second})
 	})
 }
 
@@ -140,29 +144,22 @@ func TestNewerIsServedWithin35SecondsAfterAnOutage(t *testing.T) {
 
 func TestNothingIsFetchedDuringAPause(t *testing.T) {
 	const takes, pause = 3 * time.Second, 12 * time.Second
-	for _, held := range []bool{false, true} {
-		r := &remote{term: Term{Renew: time.Minute, Until: time.Hour}}
-		throttle := func() { r.set(takes, fmt.Errorf("wrapped: %w", throttled(pause))) }
-		if !held {
-			throttle()
-		}
+	for _, held := range []time.Duration{time.Second, time.Hour} { // the value, which is renewed after a minute
+		r := &remote{term: Term{Renew: time.Minute, Until: held}}
 		run(t, r, func(t *testing.T, v *Value[int]) {
-			if held {
-				get(v)
-				throttle()
-				time.Sleep(time.Minute) // the renewal has begun
-			}
-			for range 3 {
-				n := len(r.fetches())
+			get(v)
+			r.set(takes, fmt.Errorf("wrapped: %w", throttled(pause)))
+			time.Sleep(time.Minute) // the renewal has begun
+			for n := 2; n < 5; n++ {
 				end := r.fetches()[n-1].Add(takes + pause)
 				time.Sleep(time.Until(end) - pause + time.Millisecond) // the fetch has ended
 				for left := time.Until(end); left > 2*time.Millisecond; left = time.Until(end) {
-					if held {
-						get(v).is(t, 1, 0)
-						read(time.Millisecond, func(ctx context.Context) (int, error) { return v.Newer(ctx, 1) }).fails(t, throttled(pause), 0, left)
-					} else {
-						get(v).fails(t, throttled(pause), 0, left)
+					want := result{err: throttled(pause), retry: left}
+					read(time.Millisecond, func(ctx context.Context) (int, error) { return v.Newer(ctx, 1) }).is(t, want)
+					if held == time.Hour {
+						want = result{n: 1}
 					}
+					get(v).is(t, want)
 					time.Sleep(10 * time.Millisecond)
 				}
 				time.Sleep(time.Until(end) + 2*time.Second)
@@ -170,9 +167,6 @@ func TestNothingIsFetchedDuringAPause(t *testing.T) {
 					t.Fatalf("%d fetches, the last %v after the pause's end; want one within 2s, and not at once", len(after)-n, after[len(after)-1].Sub(end))
 				}
 			}
-			r.set(0, nil)
-			time.Sleep(takes + pause + 2*time.Second)
-			get(v).is(t, len(r.fetches()), 0)
 		})
 	}
 }
@@ -180,13 +174,12 @@ func TestNothingIsFetchedDuringAPause(t *testing.T) {
 func TestNewerWaitsForTheEndOfAPauseThatIsNear(t *testing.T) {
 	r := &remote{term: daily}
 	run(t, r, func(t *testing.T, v *Value[int]) {
-		get(v)
-		for range 4 {
+		for range 5 {
 			newer(v)
 		}
 		r.set(0, throttled(12*time.Second))
-		newer(v)                                                        // the last within the limit
-		newer(v).fails(t, throttled(12*time.Second), 0, 12*time.Second) // and not when the limit ends
+		newer(v)                                                                          // the last within the limit
+		newer(v).is(t, result{err: throttled(12 * time.Second), retry: 12 * time.Second}) // and not when the limit ends
 		r.set(0, nil)
 		time.Sleep(11 * time.Second)
 		if got := newer(v); got.n != 7 || got.took > 2*time.Second {

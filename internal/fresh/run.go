@@ -8,29 +8,13 @@ import (
 )
 
 const (
-	fetchTimeout = 10 * time.Second // of one fetch, and so what a reader can wait for one
-
-	// minGap is the least time from the end of one fetch to the start of the
-	// next, however many readers ask: an outage must not become a flood. The few
-	// fetches of [Value.Newer] keep it only after a failure.
-	minGap = time.Second
-
-	// maxBackoff is the longest back-off: short enough that a recovery is noticed
-	// soon, long enough not to burden a server in trouble.
-	maxBackoff = 30 * time.Second
-
-	// pauseJitter is the most by which a fetch after a pause is delayed, so that
-	// replicas that were paused until the same moment spread.
-	pauseJitter = time.Second
-
-	// newerBurst and newerInterval limit the fetches that [Value.Newer] causes:
-	// some at once for honest callers, then few, since anyone may be calling.
-	newerBurst    = 5
-	newerInterval = 30 * time.Second
-
-	// clockCheck is how often a wait looks at the wall clock. Timers stand still
-	// while a laptop sleeps; the remote's clock does not.
-	clockCheck = 30 * time.Second
+	fetchTimeout  = 10 * time.Second // of one fetch, and so what a reader can wait for one
+	minGap        = time.Second      // from one fetch's end to the next one's start: an outage must not become a flood
+	maxBackoff    = 30 * time.Second // so that a recovery is noticed soon
+	pauseJitter   = time.Second      // the most by which a fetch after a pause is delayed, so that replicas spread
+	newerBurst    = 5                // fetches that Newer may cause at once, for honest callers,
+	newerInterval = 30 * time.Second // and then one in this time, since anyone may be calling
+	clockCheck    = 30 * time.Second // between looks at the wall clock: timers stand still while a laptop sleeps
 )
 
 // Run fetches the value, and again whenever that is due, until ctx ends. It
@@ -62,32 +46,32 @@ func (v *Value[T]) fetch(ctx context.Context) {
 	if err == nil {
 		s.value, s.begun, s.until = value, begun, begun.Add(term.Until)
 	}
-	v.plan(&s, begun.Add(jitter(term.Renew)), ended)
+	v.plan(&s, ended, jitter(term.Renew)-ended.Sub(begun))
 	v.state.Store(&s)
 	close(busy.next) // only now: its waiters must find the result
 }
 
-// plan sets when the fetch after the one that ended can start; renew is when, if
-// that one succeeded.
-func (v *Value[T]) plan(s *state[T], renew, ended time.Time) {
+// plan sets when the next fetch can start; it is due after renew if the one that
+// ended succeeded.
+func (v *Value[T]) plan(s *state[T], ended time.Time, renew time.Duration) {
 	pause := retryAfter(s.err)
-	s.earliest = ended.Add(max(pause, minGap))
-	s.newerAllowed = v.newerUsed.Add(-(newerBurst - 1) * newerInterval)
+	gap := max(pause, minGap)
+	planned := max(renew, gap)
+	newer := max(0, v.newerUsed.Add(-(newerBurst-1)*newerInterval).Sub(ended))
 	switch {
 	case s.err == nil:
 		v.backoff = 0
-		s.planned = later(renew, s.earliest)
 	case pause > 0:
-		s.planned, s.newerAllowed = s.earliest.Add(rand.N(pauseJitter)), s.earliest
+		planned, newer = gap+rand.N(pauseJitter), gap
 	default:
 		longest := maxBackoff
 		if !s.usable() {
 			longest = v.config.MaxBackoff
 		}
 		v.backoff = min(max(2*v.backoff, minGap), longest)
-		s.planned = later(ended.Add(jitter(v.backoff)), s.earliest)
-		s.newerAllowed = later(s.newerAllowed, s.earliest)
+		planned, newer = max(jitter(v.backoff), gap), max(newer, gap)
 	}
+	s.planned, s.forNeeded, s.forNewer = ended.Add(planned), ended.Add(gap), ended.Add(min(newer, planned))
 }
 
 // retryAfter returns the pause that the remote asked for, 0 for none.
@@ -103,26 +87,26 @@ func retryAfter(err error) time.Duration {
 // brought it forward.
 func (v *Value[T]) sleep(ctx context.Context) {
 	s := v.state.Load()
-	start, forNewer, paused := s.planned, false, retryAfter(s.err) > 0
+	start, paused, newer := s.planned, retryAfter(s.err) > 0, false
 	for wait := until(start); wait > 0; wait = until(start) {
+		// A request may be from before this state.
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(min(wait, clockCheck)):
 		case <-v.needed:
-			// The request may be older than the value that has come since.
-			if !paused && !s.usable() {
-				start = earlier(start, s.earliest)
+			if !paused && !s.usable() && s.forNeeded.Before(start) {
+				start = s.forNeeded
 			}
 		case next := <-v.newer:
-			// Likewise: it may have waited for a fetch that has ended.
-			if next == s.next && !paused && s.newerAllowed.Before(start) {
-				start, forNewer = s.newerAllowed, true
+			if !paused && next == s.next && s.forNewer.Before(start) {
+				start, newer = s.forNewer, true
 			}
 		}
 	}
-	if forNewer {
-		v.newerUsed = later(v.newerUsed, time.Now()).Add(newerInterval)
+	if newer {
+		now := time.Now()
+		v.newerUsed = now.Add(max(0, v.newerUsed.Sub(now)) + newerInterval)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"math/big"
 	"net/http"
 	"strings"
@@ -21,8 +20,6 @@ const (
 	maxBits         = 8192 // a longer one would make each signature cost too much
 	maxExponentBits = 31   // the most that crypto/rsa verifies with
 )
-
-var errNoKeys = errors.New("no key that RS256 can use")
 
 // Fetch gets the keys that the tenant of this domain publishes: at least one. Any
 // error of their Keyfunc for an RS256 token that has a kid means that the key is
@@ -40,16 +37,19 @@ func Fetch(ctx context.Context, transport http.RoundTripper, domain string) (key
 	if answer.Status != http.StatusOK {
 		return nil, answer.Errorf(upstream.Refused, "status %d: check the domain, or try again later", answer.Status)
 	}
-	keys, err := parse(answer.Body)
-	if err != nil {
+	keys := usableKeys(answer.Body)
+	if len(keys) == 0 {
 		return nil, answer.Errorf(upstream.Nonsense, "no key set with an RS256 key: check the domain")
 	}
-	return keys, nil
+	set, err := json.Marshal(map[string][]jwk{"keys": keys})
+	if err != nil {
+		return nil, err
+	}
+	return keyfunc.NewJWKSetJSON(set)
 }
 
-// A jwk is what RS256 needs of a key (RFC 7517 §4, RFC 7518 §6.3.1). Of the other
-// members, a wrong x5t, as older Auth0 tenants publish it, would make keyfunc
-// refuse the whole set.
+// A jwk is what RS256 needs of a key (RFC 7517 §4, RFC 7518 §6.3.1). A wrong x5t,
+// as older Auth0 tenants publish it, would make keyfunc refuse the whole set.
 type jwk struct {
 	Kty string `json:"kty"`
 	Kid string `json:"kid"`
@@ -59,29 +59,21 @@ type jwk struct {
 	E   string `json:"e"`
 }
 
-// parse makes a set of the keys in a JWKS (RFC 7517 §5) that RS256 can use. It
-// drops all others one by one: keyfunc would refuse the whole set for one of them.
-// Of two keys with one kid the first is used.
-func parse(body []byte) (keyfunc.Keyfunc, error) {
+// usableKeys returns the keys of a JWKS (RFC 7517 §5) that RS256 can use. It drops
+// all others one by one: keyfunc would refuse the whole set for one of them.
+func usableKeys(body []byte) (usable []jwk) {
 	var published struct{ Keys []json.RawMessage }
-	var usable []jwk
-	if json.Unmarshal(body, &published) == nil {
-		for _, raw := range published.Keys {
-			var key jwk
-			if json.Unmarshal(raw, &key) == nil && key.usable() {
-				key.Alg = "RS256"
-				usable = append(usable, key)
-			}
+	if json.Unmarshal(body, &published) != nil {
+		return nil
+	}
+	for _, raw := range published.Keys {
+		var key jwk
+		if json.Unmarshal(raw, &key) == nil && key.usable() {
+			key.Alg = "RS256"
+			usable = append(usable, key)
 		}
 	}
-	if len(usable) == 0 {
-		return nil, errNoKeys
-	}
-	text, err := json.Marshal(map[string]any{"keys": usable})
-	if err != nil {
-		return nil, err
-	}
-	return keyfunc.NewJWKSetJSON(text)
+	return usable
 }
 
 // usable reports whether RS256 can use the key.

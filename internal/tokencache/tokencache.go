@@ -1,8 +1,6 @@
 // Package tokencache remembers user tokens that passed every check, so that one
-// sent again costs a hash instead of a signature.
-//
-// The owner makes a new cache whenever the keys change: what was verified with
-// another key set is verified again.
+// sent again costs a hash instead of a signature. When the keys change, make a new
+// cache: what was verified with another key set is verified again.
 package tokencache
 
 import (
@@ -12,16 +10,12 @@ import (
 	"time"
 )
 
-// size is the number of slots, a power of two.
-const size = 1 << 13
-
-// A Cache remembers up to 8192 tokens, each with the subject of its user. The
-// zero value is empty and ready to use, from any number of goroutines.
-//
-// A token's hash chooses its slot, and a later token replaces an earlier one
-// there. Only verified tokens enter, so a caller cannot evict others at will.
+// A Cache remembers up to 8192 tokens, each with the subject of its user. The zero
+// value is ready to use, from any number of goroutines. A token's hash chooses its
+// slot, and replaces the token there; only verified tokens do, so a caller cannot
+// evict others at will.
 type Cache struct {
-	slots [size]atomic.Pointer[entry]
+	slots [1 << 13]atomic.Pointer[entry]
 }
 
 type entry struct {
@@ -57,5 +51,5 @@ func (c *Cache) Put(key Key, subject string, expiry time.Time) {
 }
 
 func (c *Cache) slot(key Key) *atomic.Pointer[entry] {
-	return &c.slots[binary.LittleEndian.Uint16(key[:])%size]
+	return &c.slots[int(binary.LittleEndian.Uint16(key[:]))%len(c.slots)]
 }

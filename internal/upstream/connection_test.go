@@ -1,21 +1,18 @@
 package upstream
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"sync/atomic"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -33,174 +30,112 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// startTLS serves the canary with a self-signed certificate, valid for this hour and
-// 127.0.0.1 but for the change. It returns host:port and a transport that trusts it.
-func startTLS(t *testing.T, change func(*x509.Certificate), config *tls.Config) (host string, transport http.RoundTripper) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		NotBefore:    time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	if change != nil {
-		change(certificate)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, certificate, certificate, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, standin.Canary) }))
-	config.Certificates = []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}
-	server.TLS = config
-	server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	server.StartTLS()
-	t.Cleanup(server.Close)
-	pool := x509.NewCertPool()
-	pool.AddCert(server.Certificate())
-	return server.Listener.Addr().String(), Transport(pool)
-}
-
-// listen starts a server that answers each connection's first bytes with text,
-// and closes it.
-func listen(t *testing.T, text string) (host string) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			conn.Read(make([]byte, 1<<10)) // the client's hello, or closing would reset what is sent
-			io.WriteString(conn, text)
-			conn.Close()
-		}
-	}()
-	return listener.Addr().String()
-}
-
-func TestCertificatesAndTLSVersions(t *testing.T) {
-	s := standin.StartForTest(t)
-	_, err := ask(t.Context(), Transport(x509.NewCertPool()), s.Tenant.Domain())
-	wantError(t, err, Unreachable, s.Tenant.Domain(), "SSL_CERT_FILE")
+func TestConnections(t *testing.T) {
 	for _, test := range []struct {
 		name    string
-		change  func(*x509.Certificate)
-		version uint16
+		change  func(*tls.Config) // of the client's
+		version uint16            // the server's newest
 		words   string
 	}{
 		{"good", nil, tls.VersionTLS12, ""},
 		{"old TLS", nil, tls.VersionTLS11, "connection failed"},
-		{"for another name", func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{standin.Canary + ".test"} }, 0, "another name"},
-		{"expired", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }, 0, "clock"},
-		{"not begun", func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) }, 0, "clock"},
-		{"for clients", func(c *x509.Certificate) { c.ExtKeyUsage[0] = x509.ExtKeyUsageClientAuth }, 0, "not valid for this use"},
+		{"of an unknown authority", func(c *tls.Config) { c.RootCAs = x509.NewCertPool() }, 0, "SSL_CERT_FILE"},
+		{"for another name", func(c *tls.Config) { c.ServerName = "tenant.auth0.test" }, 0, "another name"},
+		{"expired", func(c *tls.Config) { c.Time = func() time.Time { return time.Now().AddDate(100, 0, 0) } }, 0, "clock"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			host, transport := startTLS(t, test.change, &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: test.version})
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.RemoteAddr) }))
+			server.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: test.version}
+			server.Config.ErrorLog = log.New(io.Discard, "", 0)
+			server.StartTLS()
+			defer server.Close()
+			roots := x509.NewCertPool()
+			roots.AddCert(server.Certificate())
+			transport := Transport(roots).(*http.Transport)
+			if test.change != nil {
+				test.change(transport.TLSClientConfig)
+			}
+			host := server.Listener.Addr().String()
 			answer, err := ask(t.Context(), transport, host)
 			if test.words != "" {
 				wantError(t, err, Unreachable, host, test.words)
-			} else if err != nil || string(answer.Body) != standin.Canary {
-				t.Errorf("got %q (%v), want an answer", answer.Body, err)
+				return
+			}
+			again, err := ask(t.Context(), transport, host)
+			if err != nil || len(answer.Body) == 0 || bytes.Equal(again.Body, answer.Body) {
+				t.Errorf("answers to %q and %q (%v), want two, over a connection each", answer.Body, again.Body, err)
 			}
 		})
 	}
 }
 
-func TestServersWithoutTLS(t *testing.T) {
-	for text, words := range map[string]string{
-		"HTTP/1.1 400 " + standin.Canary + "\r\n\r\n": "not a TLS server",
-		"220 " + standin.Canary + " ESMTP\r\n":        "not a TLS server",
-		"":                                            "connection failed",
-	} {
-		host := listen(t, text)
-		_, err := ask(t.Context(), Transport(x509.NewCertPool()), host)
-		wantError(t, err, Unreachable, host, words)
-	}
-}
-
-// A connection that an outage left half-dead must not fail the first request
-// after it.
-func TestEachRequestHasItsOwnConnection(t *testing.T) {
-	var conns atomic.Int32
-	host, transport := startTLS(t, nil, &tls.Config{
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { conns.Add(1); return nil, nil },
-	})
-	for want := range int32(3) {
-		if _, err := ask(t.Context(), transport, host); err != nil || conns.Load() != want+1 {
-			t.Errorf("request %d: %d connections so far (%v)", want+1, conns.Load(), err)
-		}
-	}
+func TestAServerWithoutTLS(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	host := server.Listener.Addr().String()
+	_, err := ask(t.Context(), Transport(nil), host)
+	wantError(t, err, Unreachable, host, "not a TLS server")
 }
 
 func TestProxy(t *testing.T) {
 	const host = "tenant.auth0.test"
+	transport := Transport(nil).(*http.Transport)
 	req := httptest.NewRequest(http.MethodGet, "https://"+host+"/", nil)
-	if got, err := Transport(nil).(*http.Transport).Proxy(req); err != nil || got == nil || got.String() != proxy {
+	if got, err := transport.Proxy(req); err != nil || got == nil || got.String() != proxy {
 		t.Errorf("the proxy is %v (%v), want HTTPS_PROXY's %s", got, err, proxy)
 	}
-	var asked atomic.Value
-	refuses := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked.Store(r.Method + " " + r.Host)
-		http.Error(w, standin.Canary, http.StatusForbidden)
-	}))
-	defer refuses.Close()
-	through := func(address, words string) {
-		t.Helper()
-		at, err := url.Parse(address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		transport := Transport(nil).(*http.Transport)
-		transport.Proxy = http.ProxyURL(at)
-		_, err = ask(t.Context(), transport, host)
-		wantError(t, err, Unreachable, host, words)
-	}
-	through(refuses.URL, "the proxy")
-	if got := asked.Load(); got != "CONNECT "+host+":443" {
-		t.Errorf("the proxy was asked for %v, want CONNECT %s:443", got, host)
-	}
+	refuses := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, standin.Canary, http.StatusForbidden) }))
+	transport.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(refuses.URL) }
+	_, err := ask(t.Context(), transport, host)
+	wantError(t, err, Unreachable, host, "the proxy")
 	refuses.Close()
-	through(refuses.URL, "HTTPS_PROXY")
-	through("https://"+listen(t, ""), "HTTPS_PROXY")
+	_, err = ask(t.Context(), transport, host)
+	wantError(t, err, Unreachable, host, "HTTPS_PROXY")
 }
 
-// failing is a transport that returns only this error.
-type failing struct{ err error }
+// roundTrip is a transport.
+type roundTrip func(*http.Request) (*http.Response, error)
 
-func (f failing) RoundTrip(*http.Request) (*http.Response, error) { return nil, f.err }
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // What a test cannot make happen: by the errors that net/http then returns.
 func TestErrorsOfTheNetwork(t *testing.T) {
 	dial := func(err error) error { return &net.OpError{Op: "dial", Err: err} }
+	invalid := func(err error) error { return &tls.CertificateVerificationError{Err: err} }
+	named := &x509.Certificate{DNSNames: []string{standin.Canary + ".test"}}
 	for _, test := range []struct {
 		name  string
 		err   error
 		kind  Kind
 		words string
 	}{
-		{"no authorities on the machine", &tls.CertificateVerificationError{Err: x509.SystemRootsError{Err: os.ErrNotExist}}, Unreachable, "ca-certificates"},
+		{"no authorities on the machine", invalid(x509.SystemRootsError{Err: os.ErrNotExist}), Unreachable, "ca-certificates"},
+		{"a certificate for another name", invalid(x509.HostnameError{Certificate: named, Host: "tenant.auth0.test"}), Unreachable, "another name"},
+		{"a certificate for clients", invalid(x509.CertificateInvalidError{Reason: x509.IncompatibleUsage}), Unreachable, "not valid for this use"},
 		{"a handshake that takes too long", &net.OpError{Op: "remote error", Err: os.ErrDeadlineExceeded}, Slow, "within 10s"},
 		{"a connection that takes too long", dial(os.NewSyscallError("connect", syscall.ETIMEDOUT)), Slow, "within 10s"},
 		{"no such name", dial(&net.DNSError{IsNotFound: true}), Unreachable, "no such host"},
 		{"a name server that does not answer", dial(&net.DNSError{IsTimeout: true}), Unreachable, "no DNS"},
 		{"no network", dial(os.NewSyscallError("connect", syscall.ENETUNREACH)), Unreachable, "check the network"},
-		{"reset", &net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, Unreachable, "connection failed"},
+		{"cut short before the answer", io.ErrUnexpectedEOF, Unreachable, "connection failed"},
 		{"anything, quoting upstream", errors.New("malformed: " + standin.Canary), Unreachable, "connection failed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := ask(t.Context(), failing{test.err}, "tenant.auth0.test")
+			fails := roundTrip(func(*http.Request) (*http.Response, error) { return nil, test.err })
+			_, err := ask(t.Context(), fails, "tenant.auth0.test")
 			wantError(t, err, test.kind, "tenant.auth0.test", test.words)
 		})
+	}
+}
+
+func TestNoMoreIsReadThanIsKept(t *testing.T) {
+	text := strings.NewReader(strings.Repeat("x", 2*maxBody))
+	answers := roundTrip(func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(text)}, nil
+	})
+	_, err := ask(t.Context(), answers, "upstream.test")
+	wantError(t, err, Nonsense, "upstream.test", "longer than 1 MiB")
+	if read := 2*maxBody - text.Len(); read > maxBody+1 {
+		t.Errorf("%d bytes are read, want at most %d", read, maxBody+1)
 	}
 }

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	timeout        = 10 * time.Second // of a request, from the name's resolution to the answer's end
+	timeout        = 10 * time.Second // of a request, from the DNS look-up to the answer's end
 	connectTimeout = 3 * time.Second  // of the TCP handshake: a broken route is tried again soon, a busy server has time for TLS
 	maxBody        = 1 << 20          // of an answer, in bytes: a hundred times what one needs
 	maxPause       = 5 * time.Minute  // of what Retry-After asks for: an operator would notice a longer one
@@ -35,8 +35,8 @@ const (
 	Nonsense    Kind = "nonsense"    // the answer was not what the protocol has
 )
 
-// An Error is a request that failed. Nothing in its text comes from the other
-// side, so it may be logged.
+// An Error is a failed request. Its text may be logged: nothing in it comes from
+// the other side.
 type Error struct {
 	Kind  Kind
 	Text  string
@@ -50,8 +50,7 @@ func (e *Error) RetryAfter() time.Duration { return e.Pause }
 
 // Transport makes connections over TLS 1.2 or newer, through the proxy that
 // HTTPS_PROXY names, trusting the given roots (nil: the system's). Each request
-// gets a connection of its own: requests are minutes apart, and a connection that
-// died in a pool during an outage would fail the first request after it.
+// has its own: one that died in a pool would fail the first request after an outage.
 func Transport(roots *x509.CertPool) http.RoundTripper {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
@@ -72,36 +71,33 @@ type Answer struct {
 }
 
 // Do sends the request and reads its whole answer, of at most 1 MiB and within
-// 10 s. It follows no redirect: where keys and tokens come from is a setting,
-// not the other side's choice. Its errors are of type [*Error], or
-// [context.Canceled].
+// 10 s. It follows no redirect: where keys and tokens come from is a setting, not
+// the other side's choice. Its errors are of type [*Error], or [context.Canceled].
 func Do(transport http.RoundTripper, req *http.Request) (Answer, error) {
 	ctx, cancel := context.WithTimeout(req.Context(), timeout)
 	defer cancel()
 	answer := Answer{Host: req.URL.Host}
 	resp, err := transport.RoundTrip(req.WithContext(ctx))
 	if err != nil {
-		return Answer{}, answer.explain(req.Context(), err)
+		return answer, answer.explain(req.Context(), err)
 	}
 	defer resp.Body.Close()
 	answer.Status = resp.StatusCode
 	if answer.Status != http.StatusOK {
 		answer.Pause = retryAfter(resp.Header.Get("Retry-After"), time.Now())
 	}
-	answer.Body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		err = answer.Errorf(Nonsense, "the answer was cut short")
+		return answer, answer.Errorf(Nonsense, "the answer was cut short")
 	case err != nil:
-		err = answer.explain(req.Context(), err)
-	case len(answer.Body) > maxBody:
-		err = answer.Errorf(Nonsense, "the answer is longer than 1 MiB")
+		return answer, answer.explain(req.Context(), err)
+	case len(body) > maxBody:
+		return answer, answer.Errorf(Nonsense, "the answer is longer than 1 MiB")
 	case answer.Status/100 == 3:
-		err = answer.Errorf(Nonsense, "status %d: redirects are not followed", answer.Status)
+		return answer, answer.Errorf(Nonsense, "status %d: redirects are not followed", answer.Status)
 	}
-	if err != nil {
-		return Answer{}, err
-	}
+	answer.Body = body
 	return answer, nil
 }
 
@@ -122,25 +118,25 @@ func (a Answer) Errorf(kind Kind, format string, args ...any) error {
 // explain describes a failed request in words of our own: errors of the network
 // and of TLS quote names that the other side chose.
 func (a Answer) explain(ctx context.Context, err error) error {
+	op, _ := errors.AsType[*net.OpError](err)
+	network, _ := errors.AsType[net.Error](err)
 	kind, text := Unreachable, "connection failed: check the network, and the proxy"
-	op, isOp := errors.AsType[*net.OpError](err)
-	timedOut, isNet := errors.AsType[net.Error](err)
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
-	case isOp && op.Op == "proxyconnect":
+	case op != nil && op.Op == "proxyconnect":
 		text = "cannot be reached through the proxy (HTTPS_PROXY)"
-	case is[*net.DNSError](err):
+	case errors.As(err, new(*net.DNSError)):
 		text = "no such host, or no DNS: check the spelling, and the network"
-	case is[x509.UnknownAuthorityError](err), is[x509.SystemRootsError](err):
+	case errors.As(err, new(x509.UnknownAuthorityError)), errors.As(err, new(x509.SystemRootsError)):
 		text = "certificate signed by an unknown authority: install ca-certificates, or set SSL_CERT_FILE"
-	case is[x509.HostnameError](err):
+	case errors.As(err, new(x509.HostnameError)):
 		text = "certificate is for another name: check the spelling of the host"
-	case is[x509.CertificateInvalidError](err):
+	case errors.As(err, new(x509.CertificateInvalidError)):
 		text = "certificate is expired, or not valid for this use: check this machine's clock too"
-	case errors.Is(err, context.DeadlineExceeded), isNet && timedOut.Timeout():
+	case network != nil && network.Timeout():
 		kind, text = Slow, "no answer within 10s: check the network, and the proxy"
-	case is[tls.RecordHeaderError](err):
+	case errors.As(err, new(tls.RecordHeaderError)):
 		text = "not a TLS server: check the host and the port"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		text = "connection refused: check the host and the port"
@@ -148,22 +144,13 @@ func (a Answer) explain(ctx context.Context, err error) error {
 	return a.Errorf(kind, "%s", text)
 }
 
-// is reports whether err is, or wraps, an error of type E.
-func is[E error](err error) bool {
-	_, ok := errors.AsType[E](err)
-	return ok
-}
-
 // retryAfter reads a Retry-After (RFC 9110 §10.2.3), seconds or a date, as the
 // time to wait from now, at most maxPause. What is neither, or past, is 0.
 func retryAfter(value string, now time.Time) time.Duration {
-	if value != "" && strings.Trim(value, "0123456789") == "" {
-		seconds, _ := strconv.ParseUint(value, 10, 64) // the largest uint64 if there are too many digits
+	if strings.Trim(value, "0123456789") == "" {
+		seconds, _ := strconv.ParseUint(value, 10, 64) // 0 without a digit, the largest uint64 with too many
 		return time.Duration(min(seconds, uint64(maxPause/time.Second))) * time.Second
 	}
-	at, err := http.ParseTime(value)
-	if err != nil {
-		return 0
-	}
+	at, _ := http.ParseTime(value) // the zero time if it is no date
 	return max(0, min(at.Sub(now), maxPause))
 }

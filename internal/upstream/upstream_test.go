@@ -3,7 +3,6 @@ package upstream
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -48,9 +47,7 @@ func TestFaults(t *testing.T) {
 		{"truncated", standin.Truncated(), Nonsense, "cut short"},
 		{"32 MiB", standin.Huge(32 << 20), Nonsense, "longer than 1 MiB"},
 		{"one byte over the bound", standin.Answer(200, "text/plain", tooLong), Nonsense, "longer than 1 MiB"},
-		{"redirect on the same host", standin.Redirect("/elsewhere"), Nonsense, "status 307: redirects"},
-		{"redirect to another host", standin.Redirect("https://" + standin.Canary + "/"), Nonsense, "status 307: redirects"},
-		{"redirect without a target", standin.Answer(302, "", ""), Nonsense, "status 302: redirects"},
+		{"redirect", standin.Redirect("https://" + standin.Canary + "/"), Nonsense, "status 307: redirects"},
 		{"not modified", standin.Status(304), Nonsense, "status 304: redirects"},
 		{"hang-up", standin.HangUp(), Unreachable, "connection failed"},
 		{"redirect with a pause", paused(standin.Redirect("/elsewhere")), Throttled, "asked to wait 12 s"},
@@ -79,28 +76,28 @@ func TestFaults(t *testing.T) {
 // Any other answer is the caller's to judge.
 func TestAnswers(t *testing.T) {
 	s := standin.StartForTest(t)
+	transport := Transport(s.Pool())
 	whole := strings.Repeat("x", maxBody)
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
+		name   string
 		fault  standin.Fault
 		status int
 		body   string
 	}{
-		"honest":             {nil, 200, string(s.Tenant.JWKS())},
-		"empty":              {standin.Answer(200, "", ""), 200, ""},
-		"as long as allowed": {standin.Answer(200, "text/plain", whole), 200, whole},
-		"no content":         {standin.Answer(204, "", ""), 204, ""},
-		"refusal":            {standin.Answer(403, "text/plain", "no"), 403, "no"},
-		"trouble":            {standin.Answer(503, "text/plain", "later"), 503, "later"},
-		"labelled as gzip":   {standin.WithHeader("Content-Encoding", "gzip", standin.Answer(200, "", "plain")), 200, "plain"},
+		{"honest", nil, 200, string(s.Tenant.JWKS())},
+		{"as long as allowed", standin.Answer(200, "text/plain", whole), 200, whole},
+		{"no content", standin.Answer(204, "", ""), 204, ""},
+		{"refusal", standin.Answer(403, "text/plain", "no"), 403, "no"},
+		{"labelled as gzip", standin.WithHeader("Content-Encoding", "gzip", standin.Answer(200, "", "plain")), 200, "plain"},
 	} {
 		s.Tenant.Misbehave(test.fault)
-		got, err := ask(t.Context(), Transport(s.Pool()), s.Tenant.Domain())
+		got, err := ask(t.Context(), transport, s.Tenant.Domain())
 		if got.Status != test.status || string(got.Body) != test.body || got.Host != s.Tenant.Domain() || got.Pause != 0 || err != nil {
-			t.Errorf("%s: got %d and %d bytes (%v), want %d and %d", name, got.Status, len(got.Body), err, test.status, len(test.body))
+			t.Errorf("%s: got %d and %d bytes (%v), want %d and %d", test.name, got.Status, len(got.Body), err, test.status, len(test.body))
 		}
 	}
 	s.Tenant.Misbehave(standin.WithHeader("X-A", strings.Repeat("a", 128<<10), standin.Status(200)))
-	_, err := ask(t.Context(), Transport(s.Pool()), s.Tenant.Domain())
+	_, err := ask(t.Context(), transport, s.Tenant.Domain())
 	wantError(t, err, Unreachable, s.Tenant.Domain(), "connection failed")
 }
 
@@ -131,22 +128,22 @@ func TestARequestEndsAfterTenSecondsOrWithItsContext(t *testing.T) {
 			if took := time.Since(begun); took != test.want {
 				t.Errorf("%s: took %v, want %v", test.name, took, test.want)
 			}
-			switch {
-			case test.name == "in time":
-				if err != nil {
-					t.Errorf("in time: %v, want no error", err)
-				}
-			case test.cancel == never:
+			var want error // if it was canceled, or in time
+			if test.cancel != never {
+				want = context.Canceled
+			} else if test.name != "in time" {
 				wantError(t, err, Slow, s.Tenant.Domain(), "within 10s")
-			case err != context.Canceled:
-				t.Errorf("%s: %v, want %v", test.name, err, context.Canceled)
+				return
+			}
+			if err != want {
+				t.Errorf("%s: %v, want %v", test.name, err, want)
 			}
 		})
 	}
 }
 
 // A pause is asked for by any answer but 200.
-func TestRetryAfter(t *testing.T) {
+func TestPauses(t *testing.T) {
 	s := standin.ForTest(t)
 	for _, test := range []struct {
 		status int
@@ -157,10 +154,8 @@ func TestRetryAfter(t *testing.T) {
 		{200, "12", 0, Refused},
 		{204, "12", 12 * time.Second, Throttled},
 		{400, "12", 12 * time.Second, Throttled},
-		{429, "12", 12 * time.Second, Throttled},
 		{503, "Sat, 01 Jan 2000 00:00:12 GMT", 12 * time.Second, Throttled}, // the bubble's clock begins 12 s before
 		{429, "soon", 0, Throttled},
-		{429, "", 0, Throttled},
 		{503, "soon", 0, Refused},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -176,18 +171,17 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-func TestRetryAfterValues(t *testing.T) {
+func TestRetryAfter(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 700_000_000, time.UTC)
 	for value, want := range map[string]time.Duration{
 		"1": time.Second, "0": 0, "300": maxPause, "301": maxPause, "99999999999999999999": maxPause, "007": 7 * time.Second,
-		"": 0, "-1": 0, "+1": 0, "1.5": 0, "1e3": 0, "0x10": 0, "1_0": 0, "12s": 0, "soon": 0, "٣": 0, "20000000000000000000A": 0,
-		"Fri, 02 Jan 2026 03:04:17 GMT":   11300 * time.Millisecond,
-		"Friday, 02-Jan-26 03:04:17 GMT":  11300 * time.Millisecond,
-		"Fri Jan  2 03:04:17 2026":        11300 * time.Millisecond,
-		"Fri, 02 Jan 2026 03:04:05 GMT":   0, // past
-		"Fri, 02 Jan 2099 03:04:05 GMT":   maxPause,
-		"2026-01-02T03:04:17Z":            0,
-		"Fri, 02 Jan 2026 03:04:17 +0100": 0,
+		"": 0, "-1": 0, "+1": 0, "1.5": 0, "1e3": 0, "1_0": 0, "12s": 0, "soon": 0, "٣": 0, "20000000000000000000A": 0,
+		"Fri, 02 Jan 2026 03:04:17 GMT":  11300 * time.Millisecond,
+		"Friday, 02-Jan-26 03:04:17 GMT": 11300 * time.Millisecond,
+		"Fri Jan  2 03:04:17 2026":       11300 * time.Millisecond,
+		"Fri, 02 Jan 2026 03:04:05 GMT":  0, // past
+		"Fri, 02 Jan 2099 03:04:05 GMT":  maxPause,
+		"2026-01-02T03:04:17Z":           0,
 	} {
 		if got := retryAfter(value, now); got != want {
 			t.Errorf("retryAfter(%q) = %v, want %v", value, got, want)
@@ -195,45 +189,4 @@ func TestRetryAfterValues(t *testing.T) {
 	}
 	err := Answer{Host: "a.test", Status: 503, Pause: 11300 * time.Millisecond}.Errorf(Refused, "later")
 	wantError(t, err, Throttled, "a.test", "asked to wait 12 s")
-}
-
-func FuzzRetryAfter(f *testing.F) {
-	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	for _, value := range []string{"12", "-1", "99999999999999999999", "Fri, 02 Jan 2026 03:04:17 GMT", "12, 13", " 12"} {
-		f.Add(value)
-	}
-	f.Fuzz(func(t *testing.T, value string) {
-		got := retryAfter(value, now)
-		_, err := http.ParseTime(value)
-		nonsense := err != nil && (value == "" || strings.Trim(value, "0123456789") != "")
-		if got < 0 || got > maxPause || nonsense && got != 0 {
-			t.Errorf("retryAfter(%q) = %v, want 0 to %v, and 0 for nonsense", value, got, maxPause)
-		}
-	})
-}
-
-// A flood is an answer of twice the limit that knows how much of it was read.
-type flood struct{ read int }
-
-func (f *flood) Close() error { return nil }
-
-func (f *flood) Read(p []byte) (int, error) {
-	if f.read >= 2*maxBody {
-		return 0, io.EOF
-	}
-	f.read += len(p)
-	return len(p), nil
-}
-
-func (f *flood) RoundTrip(*http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: http.StatusOK, Body: f}, nil
-}
-
-func TestNoMoreIsReadThanIsKept(t *testing.T) {
-	f := new(flood)
-	_, err := ask(t.Context(), f, "upstream.test")
-	wantError(t, err, Nonsense, "upstream.test", "longer than 1 MiB")
-	if f.read > maxBody+1 {
-		t.Errorf("%d bytes are read, want at most %d", f.read, maxBody+1)
-	}
 }
