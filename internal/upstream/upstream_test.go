@@ -190,3 +190,17 @@ func TestRetryAfter(t *testing.T) {
 	err := Answer{Host: "a.test", Status: 503, Pause: 11300 * time.Millisecond}.Errorf(Refused, "later")
 	wantError(t, err, Throttled, "a.test", "asked to wait 12 s")
 }
+
+func FuzzRetryAfter(f *testing.F) {
+	for _, value := range []string{"12", "-1", "99999999999999999999", "Fri, 02 Jan 2026 03:04:17 GMT", "12, 13", " 12"} {
+		f.Add(value)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		got := retryAfter(value, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+		_, err := http.ParseTime(value)
+		nonsense := err != nil && strings.Trim(value, "0123456789") != ""
+		if got < 0 || got > maxPause || nonsense && got != 0 {
+			t.Errorf("retryAfter(%q) = %v, want 0 to %v, and 0 for nonsense", value, got, maxPause)
+		}
+	})
+}
