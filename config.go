@@ -143,9 +143,9 @@ func (c *config) checkCertificate(f *dotenv.Findings) {
 	if c.CertFile == "" || c.KeyFile == "" {
 		return
 	}
-	pair, err := server.LoadCertificate(c.CertFile, c.KeyFile)
+	certificate, err := server.LoadCertificate(c.CertFile, c.KeyFile)
 	if err == nil {
-		if warning := server.ExpiryWarning(pair); warning != "" {
+		if warning := certificate.ExpiryWarning(); warning != "" {
 			f.Warnings = append(f.Warnings, warning)
 		}
 		return

@@ -76,21 +76,3 @@ func TestPrefersJSONDoesNotAllocate(t *testing.T) {
 		}
 	}
 }
-
-func FuzzPrefersJSON(f *testing.F) {
-	for _, seed := range []string{"", "*/*", "application/json", "application/json;q=0.5, text/plain", `a;b="\",";q=x,;;`} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, accept string) {
-		json := PrefersJSON(http.Header{"Accept": {accept}})
-		if json && !strings.Contains(accept, "*") && !strings.Contains(strings.ToLower(accept), "application/json") {
-			t.Errorf("%q asks for no JSON, got it", accept)
-		}
-		// A range that is preferred to all others decides, if it can be read.
-		if len(accept) < 400 && !strings.Contains(accept, `"`) {
-			if PrefersJSON(http.Header{"Accept": {accept + ",text/plain"}}) {
-				t.Errorf("%q and text/plain: got JSON", accept)
-			}
-		}
-	})
-}
