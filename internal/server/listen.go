@@ -10,7 +10,7 @@ import (
 func Listen(host, port string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", net.JoinHostPort(host, port))
 	if err != nil {
-		return nil, fmt.Errorf("%w: set ITM_TOKEN_SERVER_HOST to an address of this machine (or leave it empty), and ITM_TOKEN_SERVER_PORT to a free port of 1024 or higher", err)
+		return nil, fmt.Errorf("cannot listen on port %s: %w: set ITM_TOKEN_SERVER_PORT to a free port of 1024 or higher, and ITM_TOKEN_SERVER_HOST to an address of this machine or to nothing", port, err)
 	}
 	return listener, nil
 }
