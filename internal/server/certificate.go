@@ -23,34 +23,26 @@ type Certificate struct {
 	pair              atomic.Pointer[tls.Certificate] // never nil
 }
 
-// LoadCertificate reads the files. Its errors name them and show nothing of their
-// content; that of a file that cannot be read is an [os.PathError].
+// LoadCertificate reads the files. It opens them by name, so it also sees a renewal
+// where a symbolic link is what changes. Its errors name the files and show nothing
+// of their content; that of a file that cannot be read wraps an [os.PathError].
 func LoadCertificate(certFile, keyFile string) (*Certificate, error) {
-	c := &Certificate{certFile: certFile, keyFile: keyFile}
-	if err := c.load(); err != nil {
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("%s with %s: %w", certFile, keyFile, err)
+	}
+	chain, err := os.ReadFile(certFile)
+	if err != nil {
 		return nil, err
-	}
-	return c, nil
-}
-
-// load opens the files by name each time, so it also sees a renewal where a
-// symbolic link is what changes.
-func (c *Certificate) load() error {
-	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
-	if err != nil {
-		return fmt.Errorf("%s with %s: %w", c.certFile, c.keyFile, err)
-	}
-	chain, err := os.ReadFile(c.certFile)
-	if err != nil {
-		return err
 	}
 	// A file that is still being written has a whole leaf and half a chain, which
 	// few clients would accept. crypto/tls ignores what it cannot decode.
 	if want := bytes.Count(chain, []byte("-----BEGIN CERTIFICATE-----")); want != len(pair.Certificate) {
-		return fmt.Errorf("%s: want %d whole certificates, got %d", c.certFile, want, len(pair.Certificate))
+		return nil, fmt.Errorf("%s: want %d whole certificates, got %d", certFile, want, len(pair.Certificate))
 	}
+	c := &Certificate{certFile: certFile, keyFile: keyFile}
 	c.pair.Store(&pair)
-	return nil
+	return c, nil
 }
 
 // reload reads the files at each interval until ctx ends. It logs an error once,
@@ -63,8 +55,9 @@ func (c *Certificate) reload(ctx context.Context, log *slog.Logger) {
 			return
 		case <-tick:
 		}
-		err := c.load()
+		renewed, err := LoadCertificate(c.certFile, c.keyFile)
 		if err == nil {
+			c.pair.Store(renewed.pair.Load())
 			logged = ""
 		} else if err.Error() != logged {
 			log.Error("the TLS certificate cannot be used; keeping the previous one", "error", err)

@@ -14,6 +14,8 @@ var (
 	anyOrigin     = []string{"*"}
 	exposeHeaders = []string{"WWW-Authenticate, Retry-After"}
 	varyOrigin    = []string{"Origin"}
+	textType      = []string{"text/plain; charset=utf-8"}
+	jsonType      = []string{"application/json"}
 )
 
 // Headers adds to every answer of next, errors included, the headers for caches

@@ -91,7 +91,7 @@ func serve(ctx context.Context, server *http.Server, s Server) error {
 func ServeMetrics(ctx context.Context, listener net.Listener, metrics http.Handler, log *slog.Logger) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", metrics)
-	server := newServer(ctx, ExactPaths(http.HandlerFunc(http.NotFound), mux), log)
+	server := newServer(ctx, ExactPaths(http.NotFoundHandler(), mux), log)
 	context.AfterFunc(ctx, func() { server.Close() })
 	if err := server.Serve(limit(listener, "")); ctx.Err() == nil {
 		log.Error("the metrics are no longer served", "error", err)

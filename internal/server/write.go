@@ -8,12 +8,6 @@ import (
 	"strings"
 )
 
-// Header values that never change are made once, not for each answer.
-var (
-	textType = []string{"text/plain; charset=utf-8"}
-	jsonType = []string{"application/json"}
-)
-
 // WriteText writes an answer of plain text.
 func WriteText(w http.ResponseWriter, status int, body []byte) {
 	w.Header()["Content-Type"] = textType
