@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -64,10 +65,10 @@ func TestClientThatDoesNotReadIsCutOff(t *testing.T) {
 func TestConnectionsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, hello)
+		r.conns <- nil // fails, and takes no slot
 		idle := r.mustDial(t)
-		ask(idle, request)
 		for range 2499 {
-			r.mustDial(t)
+			ask(r.mustDial(t), request)
 		}
 		waiting := make(chan int, 1)
 		go func() {
@@ -83,8 +84,9 @@ func TestConnectionsAreLimited(t *testing.T) {
 			t.Errorf("a connection has ended, and another got %d, want 200", got)
 		}
 		r.stop() // full again: a shutdown does not wait for a free slot
-		if err := <-r.ended; err != nil {
-			t.Errorf("Run returned %v, want nil", err)
+		begun := time.Now()
+		if err := <-r.ended; err != nil || time.Since(begun) > 10*time.Second {
+			t.Errorf("Run returned %v after %v, want nil within 10s", err, time.Since(begun))
 		}
 	})
 }
@@ -115,10 +117,14 @@ func TestUnansweredBytesAreLimited(t *testing.T) {
 		if len(closed) < 9 {
 			t.Errorf("%d connections were closed, want 9 or more of 10", len(closed))
 		}
-		usual := "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + strings.Repeat("a", 3<<10) + "\r\n\r\n"
-		conn := r.mustDial(t)
-		for range 10 { // also on one connection: each answer ends the counting
-			if got := ask(conn, usual).status; got != 200 {
+		usual := "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + strings.Repeat("a", 3<<10)
+		var conn net.Conn
+		for range 10 { // together they exceed the bound
+			conn = r.mustDial(t)
+			io.WriteString(conn, usual)
+		}
+		for _, rest := range []string{"\r\n\r\n", usual + "\r\n\r\n", usual + "\r\n\r\n"} { // each answer ends the counting
+			if got := ask(conn, rest).status; got != 200 {
 				t.Errorf("a usual request: got %d, want 200", got)
 			}
 		}
@@ -129,6 +135,25 @@ func TestUnansweredBytesAreLimited(t *testing.T) {
 			}
 		}
 	})
+}
+
+var _ interface{ CloseWrite() error } = (*limitedConn)(nil) // for net/http
+
+// A socket that is closed during a Read, which still receives something.
+type closedInRead struct{ socket }
+
+func (s closedInRead) Read(p []byte) (int, error) { return len(p), s.socket.Close() }
+func (closedInRead) Close() error                 { return nil }
+
+func TestReadDuringCloseIsNotCounted(t *testing.T) {
+	l := limit(nil, "")
+	l.slots <- struct{}{}
+	c := &limitedConn{listener: l}
+	c.socket = closedInRead{c} // closes c itself
+	c.Read(make([]byte, 100))
+	if got := l.received.Load(); got != 0 || len(l.slots) > 0 {
+		t.Errorf("%d bytes and %d connections are still counted, want none", got, len(l.slots))
+	}
 }
 
 // A panic is logged in one line of bounded length, and others are served. What

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,6 +41,9 @@ func newPipes() *pipes {
 func (p *pipes) Accept() (net.Conn, error) {
 	select {
 	case conn := <-p.conns:
+		if conn == nil {
+			return nil, syscall.EMFILE // a temporary error
+		}
 		return conn, nil
 	case <-p.closed:
 		return nil, net.ErrClosed

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net"
+	"sync"
 	"sync/atomic"
 )
 
@@ -22,23 +23,38 @@ var errTooMuch = errors.New("too many unanswered bytes on all connections")
 type limitedListener struct {
 	net.Listener
 	slots    chan struct{} // one element for each open connection
+	done     chan struct{} // closed by Close
+	end      func()        // closes done
 	received atomic.Int64  // bytes not answered yet
 	headers  []byte        // for answers that net/http gives before any handler
 }
 
 // limit limits l; headers are lines for answers over plain http.
 func limit(l net.Listener, headers string) *limitedListener {
-	return &limitedListener{Listener: l, slots: make(chan struct{}, maxConnections), headers: []byte("\r\n" + headers)}
+	done := make(chan struct{})
+	return &limitedListener{
+		Listener: l, slots: make(chan struct{}, maxConnections), headers: []byte("\r\n" + headers),
+		done: done, end: sync.OnceFunc(func() { close(done) }),
+	}
 }
 
 func (l *limitedListener) Accept() (net.Conn, error) {
-	l.slots <- struct{}{}
+	select {
+	case l.slots <- struct{}{}:
+	case <-l.done: // a shutdown does not wait for a slot
+		return nil, net.ErrClosed
+	}
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		<-l.slots
 		return nil, err
 	}
 	return &limitedConn{socket: conn.(socket), listener: l}, nil
+}
+
+func (l *limitedListener) Close() error {
+	l.end()
+	return l.Listener.Close()
 }
 
 // A socket can end its sending half, so that net/http can end an answer before the
@@ -86,8 +102,6 @@ func (c *limitedConn) Write(p []byte) (int, error) {
 	if !refused || bytes.Contains(p, []byte("Cache-Control: ")) {
 		return c.socket.Write(p)
 	}
-	if _, err := c.socket.Write(bytes.Replace(p, []byte("\r\n"), c.listener.headers, 1)); err != nil {
-		return 0, err
-	}
-	return len(p), nil
+	_, err := c.socket.Write(bytes.Replace(p, []byte("\r\n"), c.listener.headers, 1))
+	return len(p), err
 }

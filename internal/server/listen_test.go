@@ -39,13 +39,14 @@ func TestListenErrors(t *testing.T) {
 }
 
 func TestAnnounce(t *testing.T) {
-	local := []string{"url=http://localhost:3001/getToken", "url=http://10.0.2.2:3001/getToken"}
+	const machine, network = `from="this machine" url=http`, `from="the network" url=http`
+	local := []string{machine + "://localhost:3001/getToken", `from="the Android emulator" url=http://10.0.2.2:3001/getToken`}
 	everywhere := slices.Clone(local)
 	interfaces, err := net.InterfaceAddrs()
 	must(t, err)
 	for _, a := range interfaces {
 		if ip := a.(*net.IPNet).IP; ip.To4() != nil && ip.IsGlobalUnicast() {
-			everywhere = append(everywhere, "url=http://"+ip.String()+":3001/getToken")
+			everywhere = append(everywhere, network+"://"+ip.String()+":3001/getToken")
 		}
 	}
 	everywhere = append(everywhere, "level=WARN")
@@ -55,11 +56,11 @@ func TestAnnounce(t *testing.T) {
 		want []string // in each line after the first
 	}{
 		{"127.0.0.1:3001", false, local},
-		{"127.0.0.2:3001", false, []string{"url=http://127.0.0.2:3001/getToken"}},
-		{"[::1]:3001", false, []string{"url=http://[::1]:3001/getToken"}},
-		{"192.0.2.7:3001", false, []string{"url=http://192.0.2.7:3001/getToken", "level=WARN"}},
-		{"192.0.2.7:443", true, []string{"url=https://192.0.2.7:443/getToken"}},
-		{"[2001:db8::7]:443", true, []string{"url=https://[2001:db8::7]:443/getToken"}},
+		{"127.0.0.2:3001", false, []string{machine + "://127.0.0.2:3001/getToken"}},
+		{"[::1]:3001", false, []string{machine + "://[::1]:3001/getToken"}},
+		{"192.0.2.7:3001", false, []string{network + "://192.0.2.7:3001/getToken", "level=WARN"}},
+		{"192.0.2.7:443", true, []string{network + "s://192.0.2.7:443/getToken"}},
+		{"[2001:db8::7]:443", true, []string{network + "s://[2001:db8::7]:443/getToken"}},
 		{"0.0.0.0:3001", false, everywhere},
 		{"[::]:3001", false, everywhere},
 	} {

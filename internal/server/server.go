@@ -52,8 +52,17 @@ func Run(ctx context.Context, s Server) error {
 	defer cancel()
 	server := newServer(ctx, s.Handler, s.Log)
 	server.BaseContext = func(net.Listener) context.Context { return requests }
+	listener := limit(s.Listener, headerLines(s.Origins))
 	failed := make(chan error, 1)
-	go func() { failed <- serve(requests, server, s) }()
+	go func() {
+		if s.Certificate == nil {
+			failed <- server.Serve(listener)
+			return
+		}
+		go s.Certificate.reload(requests, s.Log)
+		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.Certificate.get}
+		failed <- server.ServeTLS(listener, "", "")
+	}()
 	select {
 	case err := <-failed:
 		return err
@@ -63,7 +72,7 @@ func Run(ctx context.Context, s Server) error {
 	time.Sleep(drainDelay)
 	// Once Shutdown has begun, net/http drops a request on a connection that had
 	// none before. So the last connection is accepted some time earlier.
-	s.Listener.Close()
+	listener.Close()
 	time.Sleep(acceptDelay)
 	timeout, stop := context.WithTimeout(context.Background(), shutdownTimeout+closeTimeout)
 	defer stop()
@@ -73,17 +82,6 @@ func Run(ctx context.Context, s Server) error {
 		server.Close()
 	}
 	return nil
-}
-
-// serve serves on the listener of s, and keeps its certificate current until ctx ends.
-func serve(ctx context.Context, server *http.Server, s Server) error {
-	listener := limit(s.Listener, headerLines(s.Origins))
-	if s.Certificate == nil {
-		return server.Serve(listener)
-	}
-	go s.Certificate.reload(ctx, s.Log)
-	server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.Certificate.get}
-	return server.ServeTLS(listener, "", "")
 }
 
 // ServeMetrics serves the metrics at GET /metrics on a listener of their own, with

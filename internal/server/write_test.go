@@ -25,7 +25,7 @@ func TestPrefersJSON(t *testing.T) {
 		{"text/html, application/json", true},
 		{" \tapplication/json\t; q=1.000 , */* ; q=0", true},
 		{`application/json;profile="\"";q=0.5, text/plain;q=0.4`, true},
-		{"application/json;q=0.1, application/json", true}, // the higher of two equal ones
+		{"application/json, application/json;q=0.1, text/plain;q=0.5", true}, // the higher of two equal ones
 		{",,application/json,", true},
 
 		{"", false},
