@@ -64,11 +64,14 @@ func TestClientThatDoesNotReadIsCutOff(t *testing.T) {
 
 func TestConnectionsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, hello)
+		r, begun := start(t, hello), time.Now()
 		r.conns <- nil // fails, and takes no slot
 		idle := r.mustDial(t)
 		for range 2499 {
 			ask(r.mustDial(t), request)
+		}
+		if took := time.Since(begun); took > time.Second {
+			t.Errorf("2500 connections waited %v, want no wait", took)
 		}
 		waiting := make(chan int, 1)
 		go func() {
@@ -84,7 +87,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 			t.Errorf("a connection has ended, and another got %d, want 200", got)
 		}
 		r.stop() // full again: a shutdown does not wait for a free slot
-		begun := time.Now()
+		begun = time.Now()
 		if err := <-r.ended; err != nil || time.Since(begun) > 10*time.Second {
 			t.Errorf("Run returned %v after %v, want nil within 10s", err, time.Since(begun))
 		}
