@@ -128,7 +128,9 @@ func TestAnswersWithoutAHandler(t *testing.T) {
 			if got.status != test.want {
 				t.Errorf("%.60q: got %d, want %d", test.request, got.status, test.want)
 			}
-			for name, want := range map[string]string{"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Access-Control-Allow-Origin": "*"} {
+			for name, want := range map[string]string{
+				"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Access-Control-Allow-Origin": "*",
+			} {
 				if values := got.header[name]; len(values) != 1 || values[0] != want {
 					t.Errorf("%.60q: got %s: %q, want %q", test.request, name, values, want)
 				}

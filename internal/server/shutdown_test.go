@@ -75,7 +75,7 @@ func TestShutdown(t *testing.T) {
 // net/http closes connections.
 func TestBusyClientsLoseNoRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, takes(time.Millisecond))
+		r := start(t, takes(10*time.Millisecond))
 		time.AfterFunc(time.Second, r.stop)
 		var clients sync.WaitGroup
 		for range 20 {

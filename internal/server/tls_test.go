@@ -14,7 +14,9 @@ import (
 func TestTLSVersions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := start(t, hello, valid(t, 1).load(t, t.TempDir()))
-		for version, want := range map[uint16]bool{tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
+		for version, want := range map[uint16]bool{
+			tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true,
+		} {
 			conn := tls.Client(r.mustDial(t), &tls.Config{MinVersion: version, MaxVersion: version, InsecureSkipVerify: true})
 			if err := conn.Handshake(); (err == nil) != want {
 				t.Errorf("%s: error %v, want success: %v", tls.VersionName(version), err, want)
