@@ -138,10 +138,10 @@ func (c *config) checkCertificate(f *dotenv.Findings) {
 	if c.CertFile == "" || c.KeyFile == "" || cert.Got != "" || key.Got != "" {
 		return
 	}
-	pair, err := server.LoadCertificate(c.CertFile, c.KeyFile)
+	certificate, err := server.LoadCertificate(c.CertFile, c.KeyFile)
 	if err != nil {
 		cert.Got = err.Error()
-	} else if warning := server.ExpiryWarning(pair); warning != "" {
+	} else if warning := certificate.ExpiryWarning(); warning != "" {
 		f.Warnings = append(f.Warnings, warning)
 	}
 }

@@ -202,7 +202,7 @@ func (s *service) run(ctx context.Context, listener net.Listener, handler http.H
 		s.log.Info("shutting down")
 	}}
 	if s.config.CertFile != "" {
-		certificate, err := server.NewCertificate(s.config.CertFile, s.config.KeyFile, s.log)
+		certificate, err := server.LoadCertificate(s.config.CertFile, s.config.KeyFile)
 		if err != nil {
 			return err
 		}

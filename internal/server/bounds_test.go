@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -30,14 +31,14 @@ func TestSlowSendersAreCutOff(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				// A handler that reads the body is the worst case.
 				conn := start(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })).mustDial(t)
-				start := time.Now()
+				begun := time.Now()
 				go func() {
 					for _, err := io.WriteString(conn, test.first); err == nil && test.step != ""; _, err = io.WriteString(conn, test.step) {
 						time.Sleep(time.Second)
 					}
 				}()
 				io.Copy(io.Discard, conn) // until it is closed
-				if got := time.Since(start); got != test.want {
+				if got := time.Since(begun); got != test.want {
 					t.Errorf("closed after %v, want %v", got, test.want)
 				}
 				time.Sleep(time.Second) // the sender must end in the bubble
@@ -53,137 +54,43 @@ func TestClientThatDoesNotReadIsCutOff(t *testing.T) {
 			_, err := io.WriteString(w, strings.Repeat("x", 1<<20))
 			wrote <- err
 		})).mustDial(t)
-		start := time.Now()
+		begun := time.Now()
 		io.WriteString(conn, request)
-		if err := <-wrote; !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(start) != 30*time.Second {
-			t.Errorf("the handler's write ended with %v after %v, want a timeout after 30s", err, time.Since(start))
+		if err := <-wrote; !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(begun) != 30*time.Second {
+			t.Errorf("the handler's write ended with %v after %v, want a timeout after 30s", err, time.Since(begun))
 		}
 	})
-}
-
-func TestHeaderSize(t *testing.T) {
-	for _, test := range []struct {
-		bytes int
-		want  string
-	}{
-		{31 << 10, "200 OK hello"},
-		{33 << 10, "431 Request Header Fields Too Large 431 Request Header Fields Too Large"},
-		{1 << 20, "431 Request Header Fields Too Large 431 Request Header Fields Too Large"},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			conn := start(t, hello).mustDial(t)
-			go io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nX-A: "+strings.Repeat("a", test.bytes)+"\r\n\r\n")
-			if got, err := answer(conn); got != test.want {
-				t.Errorf("%d bytes of header: got %q (%v), want %q", test.bytes, got, err, test.want)
-			}
-		})
-	}
 }
 
 func TestConnectionsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, hello)
+		r, begun := start(t, hello), time.Now()
+		r.conns <- nil // fails, and takes no slot
 		idle := r.mustDial(t)
-		exchange(t, idle, request)
 		for range 2499 {
-			r.mustDial(t)
+			ask(r.mustDial(t), request)
 		}
-		waiting := make(chan string, 1)
+		if took := time.Since(begun); took > time.Second {
+			t.Errorf("2500 connections waited %v, want no wait", took)
+		}
+		waiting := make(chan int, 1)
 		go func() {
-			got, _ := get(r.client(), "http://x/")
-			waiting <- got
+			conn, _ := r.dial()
+			waiting <- ask(conn, request).status
 		}()
 		synctest.Wait()
 		if len(waiting) > 0 {
-			t.Errorf("2500 connections are open, and another got %q, want it to wait", <-waiting)
+			t.Errorf("2500 connections are open, and another got %d, want it to wait", <-waiting)
 		}
 		idle.Close()
-		if got := <-waiting; got != "200 OK hello" {
-			t.Errorf("a connection has ended, and another got %q, want 200 OK hello", got)
+		if got := <-waiting; got != 200 {
+			t.Errorf("a connection has ended, and another got %d, want 200", got)
 		}
-		r.mustDial(t) // full again: a shutdown does not wait for a free slot
-		r.stop()
-		if err := <-r.ended; err != nil {
-			t.Errorf("Run returned %v, want nil", err)
+		r.stop() // full again: a shutdown does not wait for a free slot
+		begun = time.Now()
+		if err := <-r.ended; err != nil || time.Since(begun) > 10*time.Second {
+			t.Errorf("Run returned %v after %v, want nil within 10s", err, time.Since(begun))
 		}
-	})
-}
-
-func TestErrorLogOfNetHTTP(t *testing.T) {
-	stack := strings.Repeat("stack ", 200)
-	for _, test := range []struct{ name, line, want string }{
-		{"caused by clients", "http: TLS handshake error from 10.0.0.1:1: \x1b[31mEOF", `level=DEBUG msg=net/http message="\"http: TLS handshake error from 10.0.0.1:1: \\x1b[31mEOF\\n\""`},
-		{"a panic", "http: panic serving 10.0.0.1:1: boom\n\ngoroutine 1:\n" + stack, `level=ERROR msg=net/http message="\"http: panic serving 10.0.0.1:1: boom\\n\\ngoroutine 1:\\n` + stack + `\\n\""`},
-		{"a long panic", "http: panic serving " + strings.Repeat(stack, 10), "level=ERROR"},
-	} {
-		log := new(standin.Log)
-		newServer(t.Context(), hello, logTo(log)).ErrorLog.Print(test.line)
-		got := log.String()
-		wantContains(t, got, test.want)
-		if strings.Count(got, "\n") != 1 || len(got) > maxPanicBytes+200 {
-			t.Errorf("%s: %d lines, %d bytes; want 1, about 4 KiB", test.name, strings.Count(got, "\n"), len(got))
-		}
-	}
-}
-
-func TestPanicIsLoggedAndOthersAreServed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := start(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			if req.URL.Path == "/panic" {
-				panic("on purpose")
-			}
-			hello(w, req)
-		}))
-		if got, err := get(r.client(), "http://x/panic"); err == nil {
-			t.Errorf("got %q, want a broken connection", got)
-		}
-		if got, err := get(r.client(), "http://x/"); got != "200 OK hello" {
-			t.Errorf("got %q (%v), want 200 OK hello", got, err)
-		}
-		wantContains(t, r.log.String(), "level=ERROR", "on purpose", "bounds_test.go")
-	})
-}
-
-func TestServeMetrics(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, stop := context.WithCancel(t.Context())
-		listener, log, done := newPipes(), new(standin.Log), make(chan struct{})
-		go func() {
-			defer close(done)
-			ServeMetrics(ctx, listener, hello, logTo(log))
-		}()
-		for _, test := range []struct {
-			method, path string
-			want         int
-		}{
-			{"GET", "/metrics", 200}, {"HEAD", "/metrics", 200}, {"GET", "/metrics?name=x", 200},
-			{"POST", "/metrics", 405}, {"OPTIONS", "/metrics", 405}, {"DELETE", "/metrics", 405},
-			{"GET", "/", 404}, {"GET", "/metrics/", 404}, {"GET", "//metrics", 404}, {"GET", "/x/../metrics", 404},
-			{"GET", "/%6detrics", 404}, {"GET", "/debug/pprof/", 404}, {"POST", "/", 404}, {"OPTIONS", "*", 404},
-		} {
-			resp := exchange(t, listener.mustDial(t), test.method+" "+test.path+" HTTP/1.1\r\nHost: x\r\n\r\n")
-			if resp.StatusCode != test.want {
-				t.Errorf("%s %s: got %v, want %v", test.method, test.path, resp.StatusCode, test.want)
-			}
-		}
-		silent, start := listener.mustDial(t), time.Now()
-		if n, _ := io.Copy(io.Discard, silent); n != 0 || time.Since(start) != 10*time.Second {
-			t.Errorf("a silent connection ended after %v, want 10s", time.Since(start))
-		}
-		stop()
-		<-done
-		if got := log.String(); got != "" {
-			t.Errorf("logged %q, want nothing", got)
-		}
-	})
-}
-
-func TestServeMetricsLogsAFailure(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		listener, log := newPipes(), new(standin.Log)
-		listener.Close()
-		ServeMetrics(t.Context(), listener, hello, logTo(log))
-		wantContains(t, log.String(), "level=ERROR", "metrics")
 	})
 }
 
@@ -213,15 +120,100 @@ func TestUnansweredBytesAreLimited(t *testing.T) {
 		if len(closed) < 9 {
 			t.Errorf("%d connections were closed, want 9 or more of 10", len(closed))
 		}
-		usual := "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + strings.Repeat("a", 3<<10) + "\r\n\r\n"
-		if resp := exchange(t, r.mustDial(t), usual); resp.StatusCode != 200 {
-			t.Errorf("a usual request: got %v, want 200", resp.Status)
+		usual := "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + strings.Repeat("a", 3<<10)
+		var conn net.Conn
+		for range 10 { // together they exceed the bound
+			conn = r.mustDial(t)
+			io.WriteString(conn, usual)
+		}
+		for _, rest := range []string{"\r\n\r\n", usual + "\r\n\r\n", usual + "\r\n\r\n"} { // each answer ends the counting
+			if got := ask(conn, rest).status; got != 200 {
+				t.Errorf("a usual request: got %d, want 200", got)
+			}
 		}
 		time.Sleep(headerTimeout)
 		for range 10 {
-			if resp := exchange(t, r.mustDial(t), long+"\r\n\r\n"); resp.StatusCode != 200 {
-				t.Errorf("afterwards: got %v, want 200", resp.Status)
+			if got := ask(r.mustDial(t), long+"\r\n\r\n").status; got != 200 {
+				t.Errorf("afterwards: got %d, want 200", got)
 			}
 		}
+	})
+}
+
+var _ interface{ CloseWrite() error } = (*limitedConn)(nil) // for net/http
+
+// A socket that is closed during a Read, which still receives something.
+type closedInRead struct{ socket }
+
+func (s closedInRead) Read(p []byte) (int, error) { return len(p), s.socket.Close() }
+func (closedInRead) Close() error                 { return nil }
+
+func TestReadDuringCloseIsNotCounted(t *testing.T) {
+	l := limit(nil, "")
+	l.slots <- struct{}{}
+	c := &limitedConn{listener: l}
+	c.socket = closedInRead{c} // closes c itself
+	c.Read(make([]byte, 100))
+	if got := l.received.Load(); got != 0 || len(l.slots) > 0 {
+		t.Errorf("%d bytes and %d connections are still counted, want none", got, len(l.slots))
+	}
+}
+
+// A panic is logged in one line of bounded length, and others are served. What
+// clients cause is logged for debugging only.
+func TestErrorLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/panic" {
+				panic("on purpose \u202e" + strings.Repeat("long ", 1000))
+			}
+			hello(w, r)
+		}))
+		if got := ask(r.mustDial(t), "GET /panic HTTP/1.1\r\nHost: x\r\n\r\n").status; got != 0 {
+			t.Errorf("got %d, want a broken connection", got)
+		}
+		if got := ask(r.mustDial(t), request).status; got != 200 {
+			t.Errorf("after the panic: got %d, want 200", got)
+		}
+		log := r.log.String()
+		wantContains(t, log, "level=ERROR", "http: panic", `on purpose \\u202e`)
+		if strings.Count(log, "\n") != 1 || len(log) > 4<<10+200 {
+			t.Errorf("%d lines, %d bytes; want 1, about 4 KiB", strings.Count(log, "\n"), len(log))
+		}
+	})
+	log := new(standin.Log)
+	newServer(t.Context(), hello, logTo(log)).ErrorLog.Print("http: TLS handshake error from 10.0.0.1:1: \x1b[31mEOF")
+	wantContains(t, log.String(), "level=DEBUG", `\\x1b[31mEOF`)
+}
+
+func TestServeMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		listener, log, done := newPipes(), new(standin.Log), make(chan struct{})
+		go func() {
+			defer close(done)
+			ServeMetrics(ctx, listener, hello, logTo(log))
+		}()
+		for target, want := range map[string]int{
+			"GET /metrics": 200, "HEAD /metrics": 200, "GET /metrics?name=x": 200,
+			"POST /metrics": 405, "OPTIONS /metrics": 405, "DELETE /metrics": 405,
+			"GET /": 404, "GET /metrics/": 404, "GET //metrics": 404, "GET /x/../metrics": 404,
+			"GET /%6detrics": 404, "GET /debug/pprof/": 404, "POST /": 404, "OPTIONS *": 404,
+		} {
+			if got := ask(listener.mustDial(t), target+" HTTP/1.1\r\nHost: x\r\n\r\n").status; got != want {
+				t.Errorf("%s: got %d, want %d", target, got, want)
+			}
+		}
+		silent, begun := listener.mustDial(t), time.Now()
+		if n, _ := io.Copy(io.Discard, silent); n != 0 || time.Since(begun) != 10*time.Second {
+			t.Errorf("a silent connection ended after %v, want 10s", time.Since(begun))
+		}
+		stop()
+		<-done
+		if log.String() != "" {
+			t.Errorf("logged %q, want nothing", log)
+		}
+		ServeMetrics(t.Context(), listener, hello, logTo(log)) // the listener is closed
+		wantContains(t, log.String(), "level=ERROR", "metrics")
 	})
 }

@@ -14,6 +14,8 @@ var (
 	anyOrigin     = []string{"*"}
 	exposeHeaders = []string{"WWW-Authenticate, Retry-After"}
 	varyOrigin    = []string{"Origin"}
+	textType      = []string{"text/plain; charset=utf-8"}
+	jsonType      = []string{"application/json"}
 )
 
 // Headers adds to every answer of next, errors included, the headers for caches
@@ -23,12 +25,7 @@ var (
 func Headers(origins []string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h["Cache-Control"] = noStore
-		h["X-Content-Type-Options"] = noSniff
-		if mustClose(r) {
-			h.Set("Connection", "close")
-		}
-		allowed := setCORS(h, origins, r.Header.Get("Origin"))
+		allowed := setHeaders(h, origins, r.Header.Get("Origin"))
 		if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 			next.ServeHTTP(w, r)
 			return
@@ -42,38 +39,31 @@ func Headers(origins []string, next http.Handler) http.Handler {
 	})
 }
 
-// headerLines returns the headers of [Headers] that do not depend on the request.
-func headerLines(origins []string) string {
-	h, text := http.Header{"Cache-Control": noStore, "X-Content-Type-Options": noSniff}, new(strings.Builder)
-	setCORS(h, origins, "")
-	h.Write(text) // to memory: cannot fail
-	return text.String()
-}
-
-// mustClose reports whether the connection must end with the answer, because a
-// body may follow the request and is not read. HTTP/2 ends the stream by itself.
-//
-// HTTP/1.0 has no Transfer-Encoding, and net/http ignores that header there, so a
-// chunked body would be taken for the next request. The handler cannot see the
-// header either, so no such connection is kept (RFC 9112 §6.1).
-func mustClose(r *http.Request) bool {
-	return r.ProtoMajor == 1 && (r.ContentLength != 0 || r.ProtoMinor == 0)
-}
-
-// setCORS lets a page of the origin read the answer if it may, and reports that.
-func setCORS(h http.Header, origins []string, origin string) bool {
-	if len(origins) == 0 {
-		h["Access-Control-Allow-Origin"] = anyOrigin
-		h["Access-Control-Expose-Headers"] = exposeHeaders
-		return true
+// setHeaders sets the headers of every answer. It reports whether a page of the
+// origin may read the answer.
+func setHeaders(h http.Header, origins []string, origin string) bool {
+	h["Cache-Control"] = noStore
+	h["X-Content-Type-Options"] = noSniff
+	allowed := anyOrigin
+	if len(origins) > 0 {
+		h["Vary"] = varyOrigin
+		if !slices.Contains(origins, origin) {
+			return false
+		}
+		allowed = []string{origin}
 	}
-	h["Vary"] = varyOrigin
-	if !slices.Contains(origins, origin) {
-		return false
-	}
-	h.Set("Access-Control-Allow-Origin", origin)
+	h["Access-Control-Allow-Origin"] = allowed
 	h["Access-Control-Expose-Headers"] = exposeHeaders
 	return true
+}
+
+// headerLines returns the headers of an answer to no known origin, for one that
+// net/http gives before any handler.
+func headerLines(origins []string) string {
+	h, text := make(http.Header), new(strings.Builder)
+	setHeaders(h, origins, "")
+	h.Write(text) // to memory: cannot fail
+	return text.String()
 }
 
 // ExactPaths passes to next only requests whose path is sent in its one plain

@@ -9,11 +9,15 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"itwin-token-server/internal/standin"
 	"itwin-token-server/internal/telemetry"
 )
+
+const request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 // pipes is a listener in memory, so that a server can live in a synctest bubble.
 // It must be made there.
@@ -22,6 +26,11 @@ type pipes struct {
 	closed chan struct{}
 	close  func()
 }
+
+// A pipe has what a socket has.
+type pipe struct{ net.Conn }
+
+func (pipe) CloseWrite() error { return nil }
 
 func newPipes() *pipes {
 	p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
@@ -32,6 +41,9 @@ func newPipes() *pipes {
 func (p *pipes) Accept() (net.Conn, error) {
 	select {
 	case conn := <-p.conns:
+		if conn == nil {
+			return nil, syscall.EMFILE // a temporary error
+		}
 		return conn, nil
 	case <-p.closed:
 		return nil, net.ErrClosed
@@ -45,7 +57,7 @@ func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)
 func (p *pipes) dial() (net.Conn, error) {
 	client, server := net.Pipe()
 	select {
-	case p.conns <- server:
+	case p.conns <- pipe{server}:
 		return client, nil
 	case <-p.closed:
 		return nil, net.ErrClosed
@@ -55,19 +67,9 @@ func (p *pipes) dial() (net.Conn, error) {
 func (p *pipes) mustDial(t *testing.T) net.Conn {
 	t.Helper()
 	conn, err := p.dial()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { conn.Close() })
 	return conn
-}
-
-// client makes each of its requests on a connection of its own.
-func (p *pipes) client() *http.Client {
-	return &http.Client{Transport: &http.Transport{
-		DialContext:       func(context.Context, string, string) (net.Conn, error) { return p.dial() },
-		DisableKeepAlives: true,
-	}}
 }
 
 // A running is a server under [Run].
@@ -75,16 +77,16 @@ type running struct {
 	*pipes
 	log     *standin.Log
 	stop    context.CancelFunc
-	stopped chan struct{} // closed by Stopping
-	ended   chan error    // what Run returned
+	stopped time.Time  // when Stopping was called
+	ended   chan error // what Run returned
 }
 
 // start runs a server over pipes in the test's bubble, until the test ends.
 func start(t *testing.T, handler http.Handler, certificate ...*Certificate) *running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	r := &running{pipes: newPipes(), log: new(standin.Log), stop: cancel, stopped: make(chan struct{}), ended: make(chan error, 1)}
-	s := Server{Listener: r.pipes, Handler: handler, Log: logTo(r.log), Stopping: func() { close(r.stopped) }}
+	r := &running{pipes: newPipes(), log: new(standin.Log), stop: cancel, ended: make(chan error, 1)}
+	s := Server{Listener: r.pipes, Handler: handler, Log: logTo(r.log), Stopping: func() { r.stopped = time.Now() }}
 	if len(certificate) > 0 {
 		s.Certificate = certificate[0]
 	}
@@ -94,43 +96,37 @@ func start(t *testing.T, handler http.Handler, certificate ...*Certificate) *run
 	return r
 }
 
-// get returns the status and the body of a GET, or "" and the error.
-func get(client *http.Client, url string) (string, error) {
-	resp, err := client.Get(url)
-	return text(resp, err)
+// An answer is what a client received; its status is 0 if that was no answer.
+type answer struct {
+	status int
+	body   string
+	header http.Header
+	last   bool // on its connection
 }
 
-// answer reads one answer from a connection.
-func answer(conn io.Reader) (string, error) {
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	return text(resp, err)
-}
-
-func text(resp *http.Response, err error) (string, error) {
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	return resp.Status + " " + string(body), err
-}
-
-// exchange sends a request written by hand, and reads the head of its answer.
-func exchange(t *testing.T, conn net.Conn, request string) *http.Response {
-	t.Helper()
+// ask sends a request written by hand, and reads its answer.
+func ask(conn net.Conn, request string) answer {
 	go io.WriteString(conn, request)
 	method, _, _ := strings.Cut(request, " ")
 	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
 	if err != nil {
-		t.Fatalf("%.60q: %v", request, err)
+		return answer{}
 	}
-	return resp
+	body, _ := io.ReadAll(resp.Body)
+	return answer{resp.StatusCode, string(body), resp.Header, resp.Close}
 }
 
 var hello = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })
 
 // logTo returns a logger that writes to a log that a test can read.
 func logTo(log *standin.Log) *slog.Logger { return telemetry.NewLog(log, "text", slog.LevelDebug) }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
 
 func wantContains(t *testing.T, text string, parts ...string) {
 	t.Helper()

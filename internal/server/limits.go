@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net"
-	"slices"
+	"sync"
 	"sync/atomic"
 )
 
@@ -23,34 +23,56 @@ var errTooMuch = errors.New("too many unanswered bytes on all connections")
 type limitedListener struct {
 	net.Listener
 	slots    chan struct{} // one element for each open connection
+	done     chan struct{} // closed by Close
+	end      func()        // closes done
 	received atomic.Int64  // bytes not answered yet
 	headers  []byte        // for answers that net/http gives before any handler
 }
 
 // limit limits l; headers are lines for answers over plain http.
 func limit(l net.Listener, headers string) *limitedListener {
-	return &limitedListener{Listener: l, slots: make(chan struct{}, maxConnections), headers: []byte(headers)}
+	done := make(chan struct{})
+	return &limitedListener{
+		Listener: l, slots: make(chan struct{}, maxConnections), headers: []byte("\r\n" + headers),
+		done: done, end: sync.OnceFunc(func() { close(done) }),
+	}
 }
 
 func (l *limitedListener) Accept() (net.Conn, error) {
-	l.slots <- struct{}{}
+	select {
+	case l.slots <- struct{}{}:
+	case <-l.done: // a shutdown does not wait for a slot
+		return nil, net.ErrClosed
+	}
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		<-l.slots
 		return nil, err
 	}
-	return &limitedConn{Conn: conn, listener: l}, nil
+	return &limitedConn{socket: conn.(socket), listener: l}, nil
+}
+
+func (l *limitedListener) Close() error {
+	l.end()
+	return l.Listener.Close()
+}
+
+// A socket can end its sending half, so that net/http can end an answer before the
+// client has sent everything.
+type socket interface {
+	net.Conn
+	CloseWrite() error
 }
 
 type limitedConn struct {
-	net.Conn
+	socket
 	listener *limitedListener
 	received atomic.Int64 // bytes since the last answer
 	closed   atomic.Bool
 }
 
 func (c *limitedConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
+	n, err := c.socket.Read(p)
 	own, all := c.received.Add(int64(n)), c.listener.received.Add(int64(n))
 	if c.closed.Load() { // Close may have counted before this Read
 		c.answered()
@@ -69,29 +91,17 @@ func (c *limitedConn) Close() error {
 		defer func() { <-c.listener.slots }()
 	}
 	c.answered()
-	return c.Conn.Close()
-}
-
-// CloseWrite lets net/http end an answer before the client has sent everything.
-func (c *limitedConn) CloseWrite() error {
-	if conn, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return conn.CloseWrite()
-	}
-	return errors.ErrUnsupported
+	return c.socket.Close()
 }
 
 // Write adds the headers to an answer of net/http itself, such as 400, 417 or
 // 431. All others have them.
 func (c *limitedConn) Write(p []byte) (int, error) {
 	c.answered()
-	headers := c.listener.headers
-	if len(headers) == 0 || !bytes.HasPrefix(p, []byte("HTTP/1.1 4")) && !bytes.HasPrefix(p, []byte("HTTP/1.1 5")) ||
-		bytes.Contains(p, []byte("Cache-Control: no-store\r\n")) {
-		return c.Conn.Write(p)
+	refused := bytes.HasPrefix(p, []byte("HTTP/1.1 4")) || bytes.HasPrefix(p, []byte("HTTP/1.1 5"))
+	if !refused || bytes.Contains(p, []byte("Cache-Control: ")) {
+		return c.socket.Write(p)
 	}
-	status, rest, _ := bytes.Cut(p, []byte("\r\n"))
-	if _, err := c.Conn.Write(slices.Concat(status, []byte("\r\n"), headers, rest)); err != nil {
-		return 0, err
-	}
-	return len(p), nil
+	_, err := c.socket.Write(bytes.Replace(p, []byte("\r\n"), c.listener.headers, 1))
+	return len(p), err
 }

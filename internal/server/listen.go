@@ -1,25 +1,16 @@
 package server
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
-	"syscall"
 )
 
 // Listen opens a port, on every interface if host is empty.
 func Listen(host, port string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", net.JoinHostPort(host, port))
-	var unknownHost *net.DNSError
-	switch {
-	case errors.As(err, &unknownHost), errors.Is(err, syscall.EADDRNOTAVAIL):
-		return nil, fmt.Errorf("cannot listen on host %q: %w: set ITM_TOKEN_SERVER_HOST to an address of this machine, or leave it empty", host, err)
-	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("cannot listen on port %s: %w: set ITM_TOKEN_SERVER_PORT to 1024 or higher", port, err)
-	case err != nil:
-		return nil, fmt.Errorf("cannot listen on port %s: %w: stop the program that uses it, or set ITM_TOKEN_SERVER_PORT to another port", port, err)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on port %s: %w: set ITM_TOKEN_SERVER_PORT to a free port of 1024 or higher, and ITM_TOKEN_SERVER_HOST to an address of this machine or to nothing", port, err)
 	}
 	return listener, nil
 }
@@ -31,11 +22,10 @@ type Address struct{ From, HostPort string }
 // from the Android emulator (which knows its host as 10.0.2.2), and from the
 // network, by the addresses of this machine.
 func Addresses(addr net.Addr) []Address {
-	listening := netip.MustParseAddrPort(addr.String())
 	_, port, _ := net.SplitHostPort(addr.String())
 	all := []Address{{"this machine", "localhost:" + port}, {"the Android emulator", "10.0.2.2:" + port}}
-	switch ip := listening.Addr(); {
-	case ip == netip.AddrFrom4([4]byte{127, 0, 0, 1}):
+	switch ip := addr.(*net.TCPAddr).IP; {
+	case ip.Equal(net.IPv4(127, 0, 0, 1)):
 		return all
 	case ip.IsLoopback(): // not what localhost is everywhere, and not what 10.0.2.2 stands for
 		return []Address{{"this machine", addr.String()}}
@@ -44,9 +34,9 @@ func Addresses(addr net.Addr) []Address {
 	}
 	interfaces, _ := net.InterfaceAddrs() // without them, the local ones are still true
 	for _, a := range interfaces {
-		prefix, err := netip.ParsePrefix(a.String())
-		if err == nil && prefix.Addr().Is4() && prefix.Addr().IsGlobalUnicast() {
-			all = append(all, Address{"the network", net.JoinHostPort(prefix.Addr().String(), port)})
+		network, ok := a.(*net.IPNet)
+		if ok && network.IP.To4() != nil && network.IP.IsGlobalUnicast() {
+			all = append(all, Address{"the network", network.IP.String() + ":" + port})
 		}
 	}
 	return all
@@ -63,7 +53,7 @@ func Announce(log *slog.Logger, addr net.Addr, tls bool, portSource string) {
 	for _, a := range Addresses(addr) {
 		log.Info("reachable", "from", a.From, "url", scheme+"://"+a.HostPort+"/getToken")
 	}
-	if !tls && !netip.MustParseAddrPort(addr.String()).Addr().IsLoopback() {
+	if !tls && !addr.(*net.TCPAddr).IP.IsLoopback() {
 		log.Warn("plain http: anyone on the same network can read the tokens; set ITM_TOKEN_SERVER_TLS_CERT_FILE and _TLS_KEY_FILE, or make this port reachable for a TLS proxy only")
 	}
 }

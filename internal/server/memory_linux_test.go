@@ -14,46 +14,31 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"itwin-token-server/internal/standin"
 )
 
-// program starts the built program, with TLS and upstreams that refuse connections. It returns the address,
-// and a function that reads how much memory it had at most, in MiB.
-func program(t *testing.T, binary string) (addr string, peak func() int) {
+// program starts the built program, with TLS and upstreams that refuse connections.
+// It returns its process and its address.
+func program(t *testing.T) (process *os.Process, addr string) {
 	t.Helper()
-	dir := t.TempDir()
-	log, err := os.Create(filepath.Join(dir, "log"))
-	must(t, err)
-	defer log.Close()
+	dir, log := t.TempDir(), new(standin.Log)
+	binary := filepath.Join(dir, "itwin-token-server")
+	if out, err := exec.Command("go", "build", "-o", binary, "itwin-token-server").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 	cmd := exec.Command(binary)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
 	certFile, keyFile := valid(t, 1).write(t, dir)
-	settings := []string{"TLS_CERT_FILE=" + certFile, "TLS_KEY_FILE=" + keyFile,
-		"CLIENT_ID=service-x", "CLIENT_SECRET=x", "AUTH0_DOMAIN=127.0.0.1:1", "AUTHORITY=https://127.0.0.1:1", "HOST=127.0.0.1", "PORT=0"}
-	for _, setting := range settings {
+	for _, setting := range []string{
+		"TLS_CERT_FILE=" + certFile, "TLS_KEY_FILE=" + keyFile, "HOST=127.0.0.1", "PORT=0",
+		"CLIENT_ID=service-x", "CLIENT_SECRET=x", "AUTH0_DOMAIN=127.0.0.1:1", "AUTHORITY=https://127.0.0.1:1",
+	} {
 		cmd.Env = append(cmd.Env, "ITM_TOKEN_SERVER_"+setting)
 	}
 	must(t, cmd.Start())
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	return find(t, log.Name(), `addr=([0-9.:]+)`), func() int {
-		kib, err := strconv.Atoi(find(t, fmt.Sprintf("/proc/%d/status", cmd.Process.Pid), `VmHWM:\s+(\d+)`))
-		must(t, err)
-		return kib >> 10
-	}
-}
-
-// find waits until a file has a match of the pattern, and returns its group.
-func find(t *testing.T, name, pattern string) string {
-	t.Helper()
-	for range 10_000 {
-		text, err := os.ReadFile(name)
-		must(t, err)
-		if found := regexp.MustCompile(pattern).FindSubmatch(text); found != nil {
-			return string(found[1])
-		}
-		time.Sleep(time.Millisecond)
-	}
-	t.Fatalf("no %s in %s", pattern, name)
-	return ""
+	return cmd.Process, log.Await(t, `addr=([0-9.:]+)`)
 }
 
 // frame is one of HTTP/2 (RFC 9113 §4.1).
@@ -80,31 +65,25 @@ func streams(count, cookies int) []byte {
 	return all
 }
 
-// send opens connections and sends data on each. They stay open until the test ends.
-func send(t *testing.T, addr string, connections int, data []byte) {
-	var senders sync.WaitGroup
-	for range connections {
-		conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
-		must(t, err)
-		t.Cleanup(func() { conn.Close() })
-		conn.SetDeadline(time.Now().Add(2 * time.Second)) // the server may stop reading
-		senders.Go(func() { conn.Write(data) })
-	}
-	senders.Wait()
-}
-
 // Compressed headers take a hundred times the memory that they take on the wire.
 func TestMemoryForCompressedHeaders(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "itwin-token-server")
-	if out, err := exec.Command("go", "build", "-o", binary, "itwin-token-server").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	process, addr := program(t)
+	var senders sync.WaitGroup
+	for range 40 {
+		conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+		must(t, err)
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(2 * time.Second)) // the server may stop reading
+		senders.Go(func() { conn.Write(streams(240, 7)) })
 	}
-	addr, peak := program(t, binary)
-	send(t, addr, 40, streams(240, 7))
+	senders.Wait()
 	time.Sleep(100 * time.Millisecond) // for what is still being read; without it the test sees less, and never fails for it
-	got := peak()
-	t.Logf("40 connections: %d MiB", got)
-	if got > 100 {
-		t.Errorf("%d MiB of memory, want at most 100", got)
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", process.Pid))
+	must(t, err)
+	kib, err := strconv.Atoi(string(regexp.MustCompile(`VmHWM:\s+(\d+)`).FindSubmatch(status)[1]))
+	must(t, err)
+	t.Logf("40 connections: %d MiB", kib>>10)
+	if kib > 100<<10 {
+		t.Errorf("%d MiB of memory, want at most 100", kib>>10)
 	}
 }

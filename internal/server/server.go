@@ -12,10 +12,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"sync/atomic"
 	"time"
-
-	"itwin-token-server/internal/telemetry"
 )
 
 // Bounds on what a client can use. None of them limits an honest one.
@@ -26,6 +23,7 @@ const (
 	maxHeaderBytes = 28 << 10         // net/http adds 4 KiB: a user token of 8 KiB, and cookies
 	maxStreams     = 32               // at once, on an HTTP/2 connection
 	maxBodyBytes   = 64 << 10         // received on an HTTP/2 connection and not read; the least that net/http accepts
+	maxLogged      = 4 << 10          // bytes of a message of net/http: enough to find the place of a panic
 )
 
 // The phases of a shutdown: 9 s in all, since orchestrators give 10.
@@ -35,9 +33,6 @@ const (
 	shutdownTimeout = 6500 * time.Millisecond // for requests in flight to be answered
 	closeTimeout    = time.Second             // for those canceled after that to be answered
 )
-
-// maxPanicBytes bounds what is logged of a panic: enough to find its place.
-const maxPanicBytes = 4 << 10
 
 // A Server is what [Run] serves.
 type Server struct {
@@ -55,67 +50,63 @@ type Server struct {
 func Run(ctx context.Context, s Server) error {
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	var stopping atomic.Bool
-	server := newServer(requests, closeWhen(&stopping, s.Handler), s.Log)
+	server := newServer(ctx, s.Handler, s.Log)
+	server.BaseContext = func(net.Listener) context.Context { return requests }
+	listener := limit(s.Listener, headerLines(s.Origins))
 	failed := make(chan error, 1)
-	go func() { failed <- serve(server, s) }()
+	go func() {
+		if s.Certificate == nil {
+			failed <- server.Serve(listener)
+			return
+		}
+		go s.Certificate.reload(requests, s.Log)
+		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.Certificate.get}
+		failed <- server.ServeTLS(listener, "", "")
+	}()
 	select {
 	case err := <-failed:
 		return err
 	case <-ctx.Done():
 	}
 	s.Stopping()
-	stopping.Store(true)
 	time.Sleep(drainDelay)
 	// Once Shutdown has begun, net/http drops a request on a connection that had
 	// none before. So the last connection is accepted some time earlier.
-	s.Listener.Close()
+	listener.Close()
 	time.Sleep(acceptDelay)
-	if shutdown(server, shutdownTimeout) == nil {
-		return nil
-	}
-	cancel() // requests that still wait are answered with an error instead of a broken connection
-	if shutdown(server, closeTimeout) != nil {
+	timeout, stop := context.WithTimeout(context.Background(), shutdownTimeout+closeTimeout)
+	defer stop()
+	time.AfterFunc(shutdownTimeout, cancel) // requests that still wait are answered with an error instead of a broken connection
+	if server.Shutdown(timeout) != nil {
 		s.Log.Warn("closing connections that are still busy")
 		server.Close()
 	}
 	return nil
 }
 
-// closeWhen makes each answer end its connection if stopping is set when the
-// answer begins, so that clients that keep connections busy leave between two
-// requests.
-func closeWhen(stopping *atomic.Bool, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(&closingWriter{ResponseWriter: w, stopping: stopping}, r)
-	})
-}
-
-type closingWriter struct {
-	http.ResponseWriter
-	stopping *atomic.Bool
-	begun    bool
-}
-
-func (w *closingWriter) WriteHeader(status int) {
-	w.begun = true
-	if w.stopping.Load() {
-		w.Header().Set("Connection", "close")
+// ServeMetrics serves the metrics at GET /metrics on a listener of their own, with
+// the same bounds as [Run], until ctx ends.
+func ServeMetrics(ctx context.Context, listener net.Listener, metrics http.Handler, log *slog.Logger) {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", metrics)
+	server := newServer(ctx, ExactPaths(http.NotFoundHandler(), mux), log)
+	context.AfterFunc(ctx, func() { server.Close() })
+	if err := server.Serve(limit(listener, "")); ctx.Err() == nil {
+		log.Error("the metrics are no longer served", "error", err)
 	}
-	w.ResponseWriter.WriteHeader(status)
 }
 
-func (w *closingWriter) Write(p []byte) (int, error) {
-	if !w.begun {
-		w.WriteHeader(http.StatusOK)
-	}
-	return w.ResponseWriter.Write(p)
-}
-
-// newServer makes a server with the bounds; requests get contexts of ctx.
+// newServer makes a server with the bounds. Once ctx has ended, each answer to a
+// new request ends its connection, so that clients that keep connections busy
+// leave between two requests.
 func newServer(ctx context.Context, handler http.Handler, to *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           handler,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if ctx.Err() != nil || bodyMayFollow(r) {
+				w.Header().Set("Connection", "close")
+			}
+			handler.ServeHTTP(w, r)
+		}),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,
 		WriteTimeout:      requestTimeout,
@@ -128,35 +119,17 @@ func newServer(ctx context.Context, handler http.Handler, to *slog.Logger) *http
 		},
 		DisableGeneralOptionsHandler: true, // OPTIONS * gets the headers of any other answer
 		ErrorLog:                     log.New(errorLog{to}, "", 0),
-		BaseContext:                  func(net.Listener) context.Context { return ctx },
 	}
 }
 
-func serve(server *http.Server, s Server) error {
-	if s.Certificate == nil {
-		return server.Serve(limit(s.Listener, headerLines(s.Origins)))
-	}
-	server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.Certificate.GetCertificate}
-	return server.ServeTLS(limit(s.Listener, ""), "", "")
-}
-
-func shutdown(server *http.Server, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	return server.Shutdown(ctx)
-}
-
-// ServeMetrics serves the metrics at GET /metrics on a listener of their own, with
-// the same bounds as [Run], until ctx ends.
-func ServeMetrics(ctx context.Context, listener net.Listener, metrics http.Handler, log *slog.Logger) {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", metrics)
-	server := newServer(ctx, ExactPaths(http.HandlerFunc(http.NotFound), mux), log)
-	stop := context.AfterFunc(ctx, func() { server.Close() })
-	defer stop()
-	if err := server.Serve(limit(listener, "")); ctx.Err() == nil {
-		log.Error("the metrics are no longer served", "error", err)
-	}
+// bodyMayFollow reports whether a body may follow the request. It is not read, so
+// the connection must end with the answer; HTTP/2 ends the stream by itself.
+//
+// HTTP/1.0 has no Transfer-Encoding, and net/http ignores that header there, so a
+// chunked body would be taken for the next request. The handler cannot see the
+// header either, so no such connection is kept (RFC 9112 §6.1).
+func bodyMayFollow(r *http.Request) bool {
+	return r.ProtoMajor == 1 && (r.ContentLength != 0 || r.ProtoMinor == 0)
 }
 
 // errorLog logs the messages of net/http. Most are caused by clients, like a
@@ -164,10 +137,10 @@ func ServeMetrics(ctx context.Context, listener net.Listener, metrics http.Handl
 type errorLog struct{ log *slog.Logger }
 
 func (e errorLog) Write(line []byte) (int, error) {
+	level := slog.LevelDebug
 	if bytes.HasPrefix(line, []byte("http: panic")) {
-		e.log.Error("net/http", "message", strconv.QuoteToASCII(string(line[:min(len(line), maxPanicBytes)])))
-	} else {
-		e.log.Debug("net/http", "message", telemetry.Printable(string(line)))
+		level = slog.LevelError
 	}
+	e.log.Log(context.Background(), level, "net/http", "message", strconv.QuoteToASCII(string(line[:min(len(line), maxLogged)])))
 	return len(line), nil
 }
