@@ -173,11 +173,11 @@ func runDemo(ctx context.Context, p program, args []string) error {
 
 // newService makes everything that serves; nothing runs yet.
 func newService(c config, transport http.RoundTripper, log *slog.Logger) *service {
-	outcomes := []telemetry.Outcome{{Status: http.StatusOK, Reason: "ok"}}
+	statuses := map[string]int{"ok": http.StatusOK}
 	for _, p := range requestProblems() {
-		outcomes = append(outcomes, telemetry.Outcome{Status: p.status, Reason: p.reason})
+		statuses[p.reason] = p.status
 	}
-	o := telemetry.New(log, outcomes...)
+	o := telemetry.New(log, statuses)
 	s := &service{
 		config:   c,
 		users:    newVerifier(c, transport, o.Fetches("Auth0 keys", "key_fetches_total", "key_fetch_duration_seconds")),
@@ -185,7 +185,8 @@ func newService(c config, transport http.RoundTripper, log *slog.Logger) *servic
 		log:      log,
 		observer: o,
 	}
-	o.Gauges(version, func() time.Time { return lastExpiry(s.tokens) }, s.users.keys.Begun)
+	o.Version, o.KeysFetched = version, s.users.keys.Begun
+	o.TokenExpiry = func() time.Time { return lastExpiry(s.tokens) }
 	return s
 }
 
@@ -207,14 +208,14 @@ func (s *service) run(ctx context.Context, listener net.Listener, handler http.H
 			return err
 		}
 		srv.Certificate = certificate
-		s.observer.CertificateExpiry(certificate.Expiry)
+		s.observer.CertificateExpiry = certificate.Expiry
 	}
 	if s.config.MetricsAddr != "" {
 		metrics, err := net.Listen("tcp", s.config.MetricsAddr)
 		if err != nil {
 			return fmt.Errorf("%sMETRICS_ADDR: want a free address, got: %w", prefix, err)
 		}
-		running.Go(func() { server.ServeMetrics(background, metrics, &s.observer.Metrics, s.log) })
+		running.Go(func() { server.ServeMetrics(background, metrics, s.observer, s.log) })
 	}
 	return server.Run(ctx, srv)
 }
