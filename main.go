@@ -19,7 +19,6 @@ import (
 	"syscall"
 	"time"
 
-	"itwin-token-server/internal/check"
 	"itwin-token-server/internal/demo"
 	"itwin-token-server/internal/dotenv"
 	"itwin-token-server/internal/server"
@@ -218,64 +217,4 @@ func (s *service) run(ctx context.Context, listener net.Listener, handler http.H
 		running.Go(func() { server.ServeMetrics(background, metrics, s.observer, s.log) })
 	}
 	return server.Run(ctx, srv)
-}
-
-// runCheck checks the settings, Auth0's keys, a grant and perhaps a user token.
-func runCheck(ctx context.Context, p program, args []string) error {
-	if len(args) > 1 {
-		return fmt.Errorf("%w: check takes one user token, or - to read it from standard input", errUsage)
-	}
-	token, err := check.UserToken(args, p.stdin)
-	if err != nil {
-		return err
-	}
-	c, found, err := loadConfig(p.environ, p.dir)
-	users := newVerifier(c, p.transport, nil)
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	in := check.Input{
-		Settings: found.Settings, Errors: err, Warnings: found.Warnings,
-		Expected: check.Expected{Issuer: c.issuer(), Audiences: c.Audiences, Scopes: c.RequiredScopes, Organizations: c.Organizations},
-		Keys: func(ctx context.Context) (int, error) {
-			go users.keys.Run(ctx)
-			keys, err := users.keys.Get(ctx) // until the fetch ends, and so with its error
-			if err != nil {
-				return 0, err
-			}
-			all, err := keys.Storage().KeyReadAll(ctx)
-			return len(all), err
-		},
-		Grant: func(ctx context.Context) (time.Duration, error) {
-			_, lifetime, err := grant(ctx, c, p.transport)
-			return lifetime, err
-		},
-		Verify: func(ctx context.Context, token string) (check.Advice, error) {
-			token, err := bearerToken(http.Header{"Authorization": {"Bearer " + token}})
-			if err == nil {
-				_, err = users.verify(ctx, token)
-			}
-			if err != nil {
-				return adviceFor(problemOf(err)), problemOf(err)
-			}
-			return nil, nil
-		},
-	}
-	if !check.Run(ctx, p.stdout, in, token) {
-		return errReported
-	}
-	return nil
-}
-
-// adviceFor is what check says about a user token with the problem.
-func adviceFor(p problem) check.Advice {
-	advice, ok := map[problem]check.Advice{
-		errNoUserToken: check.Client, errTwoSchemes: check.Client, errNotJWT: check.Opaque, errIssuer: check.Issuer,
-		errAudience: check.Audience, errExpired: check.Expired, errNotYet: check.NotYet, errUnknownKey: check.UnknownKey,
-		errScope: check.Scope, errOrganization: check.Organization, errAlgorithm: check.Algorithm,
-		errNoKeys: nil, errKeysOutdated: nil, // not the token's fault
-	}[p]
-	if !ok {
-		return check.Damaged
-	}
-	return advice
 }
