@@ -157,7 +157,7 @@ func runDemo(ctx context.Context, p program, args []string) error {
 	}
 	level := new(slog.LevelVar) // the exchange is shown without log lines between
 	level.Set(max(c.LogLevel, slog.LevelWarn))
-	s := newService(c, upstream.Transport(d.Roots()), telemetry.NewLog(p.stderr, c.LogFormat, level))
+	s := newService(c, upstream.Transport(d.Pool()), telemetry.NewLog(p.stderr, c.LogFormat, level))
 	ended := make(chan error, 1)
 	go func() { ended <- s.run(ctx, listener, s.routes(d.UserToken)) }()
 	if err := d.Run(ctx, p.stdout, "http://"+server.Addresses(listener.Addr())[0].HostPort); err != nil && ctx.Err() == nil {
