@@ -147,7 +147,7 @@ func (r *report) userToken(ctx context.Context, c config, users *verifier, raw s
 	if issuer, _ := claims["iss"].(string); p == errNoKeys && issuer != "" && issuer != c.issuer() {
 		p = errIssuer // which may be why there are no keys
 	}
-	if p == errNotJWT && strings.HasPrefix(raw, "eyJ") && strings.Count(raw, ".") < 2 { // {" in Base64
+	if strings.HasPrefix(raw, "eyJ") && strings.Count(raw, ".") < 2 { // {" in Base64
 		p = errMalformed // not opaque, but without its end
 	}
 	if p.status == http.StatusServiceUnavailable {

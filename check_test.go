@@ -36,7 +36,7 @@ func runCheckCase(t *testing.T, s *standin.Standin, transport http.RoundTripper,
 		}
 	}
 	report, stderr, err := runOnce(p)
-	text, fails := strings.Join(strings.Fields(report), " "), false
+	text, fails := strings.Join(strings.Fields(report), " ")+"\n", false
 	for _, want := range c.want {
 		fails = fails || strings.HasPrefix(want, "no ")
 		if !strings.Contains(text, want) {
@@ -76,7 +76,7 @@ func TestCheckSettings(t *testing.T) {
 	runCheckCases(t, []checkCase{
 		{name: "complete", want: []string{"ok settings complete", "ok Auth0's keys fetched from", "ok a grant at IMS an iTwin token that lives 1h0m0s", "-- a user token none given"}},
 		{name: "nothing set", environ: []string{prefix + "CLIENT_ID=", prefix + "CLIENT_SECRET=", prefix + "AUTH0_DOMAIN="},
-			want: []string{"no settings ITM_TOKEN_SERVER_CLIENT_ID:", " ITM_TOKEN_SERVER_CLIENT_SECRET:", " ITM_TOKEN_SERVER_AUTH0_DOMAIN:", "-- Auth0 and IMS not asked"}},
+			want: []string{"no settings ITM_TOKEN_SERVER_CLIENT_ID:", " ITM_TOKEN_SERVER_CLIENT_SECRET:", " ITM_TOKEN_SERVER_AUTH0_DOMAIN:", "-- Auth0 and IMS not asked: correct the settings first (go run . demo needs none)\n"}},
 		{name: "no audience", environ: []string{prefix + "AUTH0_AUDIENCE="}, want: []string{"!! settings ITM_TOKEN_SERVER_AUTH0_AUDIENCE is not set", "ok a grant at IMS"}},
 		{name: "a password in a URL", environ: []string{prefix + "AUTHORITY=https://jane:hunter2@ims.bentley.com"}, want: []string{"no settings ITM_TOKEN_SERVER_AUTHORITY:"}},
 	})

@@ -552,6 +552,7 @@ func TestMetricsCountEveryOutcome(t *testing.T) {
 			`itwin_token_server_requests_total{status="401",reason="expired"} 0`,
 			`itwin_token_server_request_duration_seconds_count 2`,
 			`itwin_token_server_grants_total{result="ok"} 1`,
+			`itwin_token_server_token_expiry_timestamp_seconds 946688400`,
 			`itwin_token_server_key_fetches_total{result="ok"} 1`,
 		} {
 			if !strings.Contains(w.Body.String(), want+"\n") {
