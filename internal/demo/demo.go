@@ -81,7 +81,9 @@ Not for production: the keys are new, everyone can get a token, and no token ope
 	user := d.Tenant.AccessToken(audience)
 	forged := user[:strings.LastIndexByte(user, '.')+1] + "Zm9yZ2Vk"
 	fmt.Fprintf(w, "  Auth0's token for the user    %s\n", shorten(user))
-	for _, request := range []struct{ what, token string }{{"with that token", user}, {"with a forged token", forged}, {"without a token", ""}} {
+	for _, request := range []struct{ what, token string }{
+		{"with that token", user}, {"with a forged token", forged}, {"without a token", ""},
+	} {
 		answer, err := getToken(ctx, base+"/getToken", request.token)
 		if err != nil {
 			return err

@@ -18,7 +18,9 @@ func TestSettings(t *testing.T) {
 		"AUTH0_DOMAIN": d.Tenant.Domain(), "AUTH0_AUDIENCE": audience, "AUTH0_REQUIRED_SCOPE": "", "AUTH0_ORGANIZATION": "",
 		"AUTHORITY": d.IMS.URL(), "SCOPE": "", "TLS_CERT_FILE": "", "TLS_KEY_FILE": "",
 	}
-	want := map[string]string{"PORT": "8080", "P_PORT": "1", "P_HOST": "::1", "P_LOG_LEVEL": "debug", "P_METRICS_ADDR": ":2", "CLIENT_ID": "x", "P_PROT": "3"}
+	want := map[string]string{ // kept
+		"PORT": "8080", "P_PORT": "1", "P_HOST": "::1", "P_LOG_LEVEL": "debug", "P_METRICS_ADDR": ":2", "CLIENT_ID": "x", "P_PROT": "3",
+	}
 	var environ []string
 	for name, value := range want {
 		environ = append(environ, name+"="+value)

@@ -79,7 +79,8 @@ process_start_time_seconds 946684800
 		o.KeysFetched = func() time.Time { return now.Add(-90 * time.Second) }
 		o.TokenExpiry = func() time.Time { return now.Add(time.Hour + time.Second/2) }
 		o.CertificateExpiry = func() time.Time { return now.Add(24 * time.Hour) }
-		wantSeries(t, o, "keys_age_seconds 90", "token_expiry_timestamp_seconds 946688460.5", "tls_certificate_expiry_timestamp_seconds 946771260")
+		wantSeries(t, o, "keys_age_seconds 90", "token_expiry_timestamp_seconds 946688460.5",
+			"tls_certificate_expiry_timestamp_seconds 946771260")
 	})
 }
 

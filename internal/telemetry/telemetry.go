@@ -116,7 +116,8 @@ func (o *Observer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	for _, e := range o.all {
 		e.write(&b)
 	}
-	gauge(&b, prefix+"token_expiry_timestamp_seconds", "", "When the iTwin token expires; 0 if there has been none.", seconds(o.TokenExpiry()))
+	gauge(&b, prefix+"token_expiry_timestamp_seconds", "", "When the iTwin token expires; 0 if there has been none.",
+		seconds(o.TokenExpiry()))
 	age := math.NaN()
 	if fetched := o.KeysFetched(); !fetched.IsZero() {
 		age = time.Since(fetched).Seconds()
@@ -126,7 +127,8 @@ func (o *Observer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	gauge(&b, prefix+"build_info", build, "The build; always 1.", 1)
 	gauge(&b, "process_start_time_seconds", "", "When the process started.", seconds(o.started))
 	if o.CertificateExpiry != nil {
-		gauge(&b, prefix+"tls_certificate_expiry_timestamp_seconds", "", "When the TLS certificate in use expires.", seconds(o.CertificateExpiry()))
+		gauge(&b, prefix+"tls_certificate_expiry_timestamp_seconds", "", "When the TLS certificate in use expires.",
+			seconds(o.CertificateExpiry()))
 	}
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	w.Write(b.Bytes())
