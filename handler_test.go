@@ -532,7 +532,7 @@ func TestKeysAgeCountsFromTheLastGoodFetch(t *testing.T) {
 		f.s.Tenant.Stop()
 		time.Sleep(2 * time.Hour)
 		w := httptest.NewRecorder()
-		f.observer.Metrics.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		f.observer.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 		if want := "\nitwin_token_server_keys_age_seconds 7200\n"; !strings.Contains(w.Body.String(), want) {
 			t.Errorf("the metrics lack %s:\n%s", want, w.Body)
 		}
@@ -545,13 +545,14 @@ func TestMetricsCountEveryOutcome(t *testing.T) {
 		d.getToken()
 		d.request("GET", "/getToken")
 		w := httptest.NewRecorder()
-		d.observer.Metrics.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		d.observer.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 		for _, want := range []string{
 			`itwin_token_server_requests_total{status="200",reason="ok"} 1`,
 			`itwin_token_server_requests_total{status="401",reason="no_token"} 1`,
 			`itwin_token_server_requests_total{status="401",reason="expired"} 0`,
 			`itwin_token_server_request_duration_seconds_count 2`,
 			`itwin_token_server_grants_total{result="ok"} 1`,
+			`itwin_token_server_token_expiry_timestamp_seconds 946688400`,
 			`itwin_token_server_key_fetches_total{result="ok"} 1`,
 		} {
 			if !strings.Contains(w.Body.String(), want+"\n") {

@@ -158,7 +158,7 @@ func runDemo(ctx context.Context, p program, args []string) error {
 	}
 	level := new(slog.LevelVar) // the exchange is shown without log lines between
 	level.Set(max(c.LogLevel, slog.LevelWarn))
-	s := newService(c, upstream.Transport(d.Roots()), telemetry.NewLog(p.stderr, c.LogFormat, level))
+	s := newService(c, upstream.Transport(d.Pool()), telemetry.NewLog(p.stderr, c.LogFormat, level))
 	ended := make(chan error, 1)
 	go func() { ended <- s.run(ctx, listener, s.routes(d.UserToken)) }()
 	if err := d.Run(ctx, p.stdout, "http://"+server.Addresses(listener.Addr())[0].HostPort); err != nil && ctx.Err() == nil {
@@ -173,11 +173,11 @@ func runDemo(ctx context.Context, p program, args []string) error {
 
 // newService makes everything that serves; nothing runs yet.
 func newService(c config, transport http.RoundTripper, log *slog.Logger) *service {
-	outcomes := []telemetry.Outcome{{Status: http.StatusOK, Reason: "ok"}}
+	statuses := map[string]int{"ok": http.StatusOK}
 	for _, p := range requestProblems() {
-		outcomes = append(outcomes, telemetry.Outcome{Status: p.status, Reason: p.reason})
+		statuses[p.reason] = p.status
 	}
-	o := telemetry.New(log, outcomes...)
+	o := telemetry.New(log, statuses)
 	s := &service{
 		config:   c,
 		users:    newVerifier(c, transport, o.Fetches("Auth0 keys", "key_fetches_total", "key_fetch_duration_seconds")),
@@ -185,7 +185,8 @@ func newService(c config, transport http.RoundTripper, log *slog.Logger) *servic
 		log:      log,
 		observer: o,
 	}
-	o.Gauges(version, func() time.Time { return lastExpiry(s.tokens) }, s.users.keys.Begun)
+	o.Version, o.KeysFetched = version, s.users.keys.Begun
+	o.TokenExpiry = func() time.Time { return lastExpiry(s.tokens) }
 	return s
 }
 
@@ -207,14 +208,14 @@ func (s *service) run(ctx context.Context, listener net.Listener, handler http.H
 			return err
 		}
 		srv.Certificate = certificate
-		s.observer.CertificateExpiry(certificate.Expiry)
+		s.observer.CertificateExpiry = certificate.Expiry
 	}
 	if s.config.MetricsAddr != "" {
 		metrics, err := net.Listen("tcp", s.config.MetricsAddr)
 		if err != nil {
 			return fmt.Errorf("%sMETRICS_ADDR: want a free address, got: %w", prefix, err)
 		}
-		running.Go(func() { server.ServeMetrics(background, metrics, &s.observer.Metrics, s.log) })
+		running.Go(func() { server.ServeMetrics(background, metrics, s.observer, s.log) })
 	}
 	return server.Run(ctx, srv)
 }
@@ -233,16 +234,12 @@ func runCheck(ctx context.Context, p program, args []string) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	in := check.Input{
-		Settings: found.Settings, Errors: err, Warnings: found.Warnings,
+		Settings: found, Errors: err,
 		Expected: check.Expected{Issuer: c.issuer(), Audiences: c.Audiences, Scopes: c.RequiredScopes, Organizations: c.Organizations},
-		Keys: func(ctx context.Context) (int, error) {
+		Keys: func(ctx context.Context) error {
 			go users.keys.Run(ctx)
-			keys, err := users.keys.Get(ctx) // until the fetch ends, and so with its error
-			if err != nil {
-				return 0, err
-			}
-			all, err := keys.Storage().KeyReadAll(ctx)
-			return len(all), err
+			_, err := users.keys.Get(ctx) // until the fetch ends, and so with its error
+			return err
 		},
 		Grant: func(ctx context.Context) (time.Duration, error) {
 			_, lifetime, err := grant(ctx, c, p.transport)
@@ -253,10 +250,10 @@ func runCheck(ctx context.Context, p program, args []string) error {
 			if err == nil {
 				_, err = users.verify(ctx, token)
 			}
-			if err != nil {
-				return adviceFor(problemOf(err)), problemOf(err)
+			if err == nil {
+				return check.None, nil
 			}
-			return nil, nil
+			return adviceFor(problemOf(err)), problemOf(err)
 		},
 	}
 	if !check.Run(ctx, p.stdout, in, token) {
@@ -271,9 +268,8 @@ func adviceFor(p problem) check.Advice {
 		errNoUserToken: check.Client, errTwoSchemes: check.Client, errNotJWT: check.Opaque, errIssuer: check.Issuer,
 		errAudience: check.Audience, errExpired: check.Expired, errNotYet: check.NotYet, errUnknownKey: check.UnknownKey,
 		errScope: check.Scope, errOrganization: check.Organization, errAlgorithm: check.Algorithm,
-		errNoKeys: nil, errKeysOutdated: nil, // not the token's fault
 	}[p]
-	if !ok {
+	if !ok && p.status != http.StatusServiceUnavailable {
 		return check.Damaged
 	}
 	return advice

@@ -6,7 +6,6 @@ package demo
 
 import (
 	"context"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"net/http"
@@ -25,8 +24,9 @@ const audience = "http://tokenserver.sample.bentley.com"
 // until then: with 2 s it would be 0 as soon as a renewal takes any time.
 const MinTokenLife = 3 * time.Second
 
-// Demo is a running pair of stand-ins.
-type Demo struct{ standin *standin.Standin }
+// Demo is a running pair of stand-ins. Close stops them; Pool is what the server must
+// trust to reach them.
+type Demo struct{ *standin.Standin }
 
 // Start starts the stand-ins on loopback, with iTwin tokens of the given life.
 func Start(tokenLife time.Duration) (*Demo, error) {
@@ -38,44 +38,32 @@ func Start(tokenLife time.Duration) (*Demo, error) {
 		return nil, err
 	}
 	s.IMS.SetLife(tokenLife)
-	if err := s.Start(); err != nil {
-		return nil, err
-	}
-	return &Demo{s}, nil
+	return &Demo{s}, s.Start()
 }
 
-// Close stops the stand-ins.
-func (d *Demo) Close() { d.standin.Close() }
-
-// Roots is the certificate pool that the server must trust to reach the stand-ins.
-func (d *Demo) Roots() *x509.CertPool { return d.standin.Pool() }
-
-// Settings returns the server's settings as an environment: environ, with every
-// setting that concerns the stand-ins replaced.
+// Settings returns the server's settings as an environment: environ, then every
+// setting that concerns the stand-ins. The last one of a name counts, and an empty
+// one is not set.
 func (d *Demo) Settings(prefix string, environ []string) []string {
-	replaced := []string{
-		"CLIENT_ID", "CLIENT_SECRET", "CLIENT_SECRET_FILE",
-		"AUTH0_DOMAIN", "AUTH0_AUDIENCE", "AUTH0_REQUIRED_SCOPE", "AUTH0_ORGANIZATION",
-		"AUTHORITY", "SCOPE", "TLS_CERT_FILE", "TLS_KEY_FILE",
-	}
-	settings := slices.DeleteFunc(slices.Clone(environ), func(entry string) bool {
-		name, _, _ := strings.Cut(entry, "=")
-		name, found := strings.CutPrefix(name, prefix)
-		return found && slices.Contains(replaced, name)
-	})
-	return append(settings,
-		prefix+"CLIENT_ID="+d.standin.IMS.ClientID(),
-		prefix+"CLIENT_SECRET="+d.standin.IMS.ClientSecret(),
-		prefix+"AUTH0_DOMAIN="+d.standin.Tenant.Domain(),
+	return append(slices.Clip(environ),
+		prefix+"CLIENT_ID="+d.IMS.ClientID(),
+		prefix+"CLIENT_SECRET="+d.IMS.ClientSecret(),
+		prefix+"CLIENT_SECRET_FILE=",
+		prefix+"AUTH0_DOMAIN="+d.Tenant.Domain(),
 		prefix+"AUTH0_AUDIENCE="+audience,
-		prefix+"AUTHORITY="+d.standin.IMS.URL(),
+		prefix+"AUTH0_REQUIRED_SCOPE=",
+		prefix+"AUTH0_ORGANIZATION=",
+		prefix+"AUTHORITY="+d.IMS.URL(),
+		prefix+"SCOPE=",
+		prefix+"TLS_CERT_FILE=",
+		prefix+"TLS_KEY_FILE=",
 	)
 }
 
 // UserToken answers with a new token of a signed-in user.
 func (d *Demo) UserToken(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	io.WriteString(w, d.standin.Tenant.AccessToken(audience))
+	io.WriteString(w, d.Tenant.AccessToken(audience))
 }
 
 // Run sends requests to the server at base, such as http://localhost:3001, and writes
@@ -88,19 +76,19 @@ Not for production: the keys are new, everyone can get a token, and no token ope
   IMS stand-in     %s
   token server     %s/getToken
 
-`, d.standin.Tenant.Issuer(), d.standin.IMS.URL(), base)
+`, d.Tenant.Issuer(), d.IMS.URL(), base)
 
-	user := d.standin.Tenant.AccessToken(audience)
+	user := d.Tenant.AccessToken(audience)
 	forged := user[:strings.LastIndexByte(user, '.')+1] + "Zm9yZ2Vk"
-	fmt.Fprintf(w, "  %-28s  %s\n", "Auth0's token for the user", shorten(user))
-	for _, request := range [][2]string{
-		{"request with that token", user}, {"request with a forged token", forged}, {"request without a token", ""},
+	fmt.Fprintf(w, "  Auth0's token for the user    %s\n", shorten(user))
+	for _, request := range []struct{ what, token string }{
+		{"with that token", user}, {"with a forged token", forged}, {"without a token", ""},
 	} {
-		answer, err := getToken(ctx, base+"/getToken", request[1])
+		answer, err := getToken(ctx, base+"/getToken", request.token)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "  %-28s  %s\n", request[0], answer)
+		fmt.Fprintf(w, "  request %-20s  %s\n", request.what, answer)
 	}
 	_, err := fmt.Fprintf(w, `
 The server runs until Ctrl-C. To try it, paste this into another terminal:

@@ -3,105 +3,89 @@ package telemetry
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math"
-	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 )
 
-// A Registry holds the metrics of a program and writes them as Prometheus text
-// (exposition format 0.0.4). Every series is declared at start, so no caller can
-// add one. Series of one name are declared one after the other.
-type Registry struct {
-	name   string // of the last metric that was declared
-	series []func(*bytes.Buffer)
+// prefix begins the name of every metric that is not a standard one.
+const prefix = "itwin_token_server_"
+
+// other is the result that was not foreseen.
+const other = "other"
+
+// events are a counter by result and a histogram of durations. Every series exists
+// from the start, so that no caller can add one.
+type events struct {
+	total, totalHelp       string
+	duration, durationHelp string
+	results                map[string]*result
+	bounds                 []float64       // of the buckets: seconds, ascending
+	buckets                []atomic.Uint64 // the last one has no bound
+	sum                    atomic.Int64    // nanoseconds: an integer can be added to atomically
 }
 
-// declare adds a series, and a header before the first of its name.
-func (r *Registry) declare(name, help, kind string, write func(*bytes.Buffer)) {
-	if name != r.name {
-		r.name = name
-		header := fmt.Sprintf("# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
-		r.series = append(r.series, func(b *bytes.Buffer) { b.WriteString(header) })
+type result struct {
+	labels string
+	count  atomic.Uint64
+}
+
+func newEvents(total, totalHelp, duration, durationHelp string, bounds ...float64) *events {
+	return &events{
+		total: prefix + total, totalHelp: totalHelp, duration: prefix + duration, durationHelp: durationHelp,
+		results: make(map[string]*result), bounds: bounds, buckets: make([]atomic.Uint64, len(bounds)+1),
 	}
-	r.series = append(r.series, write)
 }
 
-// A Counter counts up.
-type Counter struct{ n atomic.Uint64 }
-
-// Inc adds one.
-func (c *Counter) Inc() { c.n.Add(1) }
-
-// Counter declares a counter. Labels are names and values in turn.
-func (r *Registry) Counter(name, help string, labels ...string) *Counter {
-	c, series := new(Counter), name+labelText(labels)
-	r.declare(name, help, "counter", func(b *bytes.Buffer) { fmt.Fprintf(b, "%s %d\n", series, c.n.Load()) })
-	return c
+// declare adds a result. Go and Prometheus quote printable text alike.
+func (e *events) declare(name, labels string, values ...any) {
+	e.results[name] = &result{labels: fmt.Sprintf(labels, values...)}
 }
 
-// Gauge declares a value that is read at each scrape, and left out if it is NaN.
-func (r *Registry) Gauge(name, help string, value func() float64, labels ...string) {
-	series := name + labelText(labels)
-	r.declare(name, help, "gauge", func(b *bytes.Buffer) {
-		if v := value(); !math.IsNaN(v) {
-			fmt.Fprintf(b, "%s %s\n", series, number(v))
-		}
-	})
-}
-
-// A Histogram counts durations in buckets.
-type Histogram struct {
-	bounds []float64 // seconds, ascending
-	counts []atomic.Uint64
-	sum    atomic.Int64 // nanoseconds: an integer can be added to atomically
-}
-
-// Observe counts a duration.
-func (h *Histogram) Observe(d time.Duration) {
-	i, _ := slices.BinarySearch(h.bounds, d.Seconds())
-	h.counts[i].Add(1)
-	h.sum.Add(int64(d))
-}
-
-// Histogram declares a histogram with the given bounds, in seconds.
-func (r *Registry) Histogram(name, help string, bounds ...float64) *Histogram {
-	h := &Histogram{bounds: bounds, counts: make([]atomic.Uint64, len(bounds)+1)}
-	r.declare(name, help, "histogram", func(b *bytes.Buffer) {
-		var total uint64
-		for i, bound := range append(slices.Clone(bounds), math.Inf(1)) {
-			total += h.counts[i].Load()
-			fmt.Fprintf(b, "%s_bucket{le=%q} %d\n", name, number(bound), total)
-		}
-		fmt.Fprintf(b, "%s_sum %s\n%s_count %d\n", name, number(time.Duration(h.sum.Load()).Seconds()), name, total)
-	})
-	return h
-}
-
-// ServeHTTP responds to a scrape.
-func (r *Registry) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	var b bytes.Buffer
-	for _, write := range r.series {
-		write(&b)
+// record counts an event, as "other" if its result was not declared.
+func (e *events) record(name string, took time.Duration) {
+	r, ok := e.results[name]
+	if !ok {
+		r = e.results[other]
 	}
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	w.Write(b.Bytes())
+	r.count.Add(1)
+	i, _ := slices.BinarySearch(e.bounds, took.Seconds())
+	e.buckets[i].Add(1)
+	e.sum.Add(int64(took))
 }
 
-// labelText writes labels. Go and Prometheus quote printable text alike.
-func labelText(labels []string) string {
-	var pairs []string
-	for pair := range slices.Chunk(labels, 2) {
-		pairs = append(pairs, pair[0]+"="+strconv.Quote(pair[1]))
+func (e *events) write(b *bytes.Buffer) {
+	header(b, e.total, "counter", e.totalHelp)
+	for _, name := range slices.Sorted(maps.Keys(e.results)) {
+		fmt.Fprintf(b, "%s{%s} %d\n", e.total, e.results[name].labels, e.results[name].count.Load())
 	}
-	if pairs == nil {
-		return ""
+	header(b, e.duration, "histogram", e.durationHelp)
+	var count uint64
+	for i, bound := range append(slices.Clip(e.bounds), math.Inf(1)) {
+		count += e.buckets[i].Load()
+		fmt.Fprintf(b, "%s_bucket{le=%q} %d\n", e.duration, number(bound), count)
 	}
-	return "{" + strings.Join(pairs, ",") + "}"
+	sum := time.Duration(e.sum.Load()).Seconds()
+	fmt.Fprintf(b, "%s_sum %s\n%s_count %d\n", e.duration, number(sum), e.duration, count)
+}
+
+// gauge writes a value, or no series if it is NaN.
+func gauge(b *bytes.Buffer, name, labels, help string, value float64) {
+	header(b, name, "gauge", help)
+	if !math.IsNaN(value) {
+		fmt.Fprintf(b, "%s%s %s\n", name, labels, number(value))
+	}
+}
+
+func header(b *bytes.Buffer, name, kind, help string) {
+	fmt.Fprintf(b, "# HELP %[1]s %[3]s\n# TYPE %[1]s %[2]s\n", name, kind, help)
 }
 
 // number writes v, infinity as +Inf.
-func number(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+func number(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+
+// seconds is Unix time; 0 for none.
+func seconds(t time.Time) float64 { return max(0, float64(t.UnixMilli())/1e3) }

@@ -2,140 +2,125 @@ package telemetry
 
 import (
 	"fmt"
+	"log/slog"
 	"math"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
-func scrape(r *Registry) string {
+func scrape(o *Observer) string {
 	w := httptest.NewRecorder()
-	r.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	o.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if got := w.Header().Get("Content-Type"); got != "text/plain; version=0.0.4; charset=utf-8" || w.Code != 200 {
+		return fmt.Sprintf("status %d, Content-Type %s", w.Code, got)
+	}
 	return w.Body.String()
 }
 
+// The whole page, without the prefix: what alerts and dashboards depend on.
 func TestExposition(t *testing.T) {
-	var r Registry
-	ok := r.Counter("requests_total", "Requests, by status and reason.", "status", "200", "reason", "ok")
-	r.Counter("requests_total", "Requests, by status and reason.", "status", "401", "reason", "expired")
-	plain := r.Counter("grants_total", "Grants.")
-	took := r.Histogram("duration_seconds", "Time.", .1, .25, 10)
-	r.Gauge("expiry_timestamp_seconds", "When it ends.", func() float64 { return 1767225600.5 })
-	r.Gauge("age_seconds", "Age.", math.NaN)
-	r.Gauge("build_info", "The build.", func() float64 { return 1 }, "version", `v1.0 "x" \`, "commit", "")
-	ok.Inc()
-	ok.Inc()
-	plain.Inc()
-	took.Observe(100 * time.Millisecond)
-	took.Observe(200 * time.Millisecond)
-	took.Observe(time.Minute)
-	const want = `# HELP requests_total Requests, by status and reason.
+	synctest.Test(t, func(t *testing.T) { // which begins at 946684800, 2000-01-01
+		o, _ := observe(slog.LevelInfo)
+		o.Version = `v1.0 "x" \`
+		o.Fetches("iTwin token", "grants_total", "grant_duration_seconds")
+		for _, ms := range []time.Duration{1, 2, 60_000} {
+			o.Request(t.Context(), Request{Status: 200, Reason: "ok", Duration: ms * time.Millisecond})
+		}
+		time.Sleep(time.Minute)
+		want := `# HELP requests_total Requests to /getToken, by status and reason.
 # TYPE requests_total counter
-requests_total{status="200",reason="ok"} 2
 requests_total{status="401",reason="expired"} 0
-# HELP grants_total Grants.
+requests_total{status="504",reason="itwin_slow"} 0
+requests_total{status="503",reason="no_keys"} 0
+requests_total{status="200",reason="ok"} 3
+requests_total{status="500",reason="other"} 0
+# HELP request_duration_seconds Time from a request's header to its answer.
+# TYPE request_duration_seconds histogram
+` + buckets("request", "0.0001 0 0.00025 0 0.0005 0 0.001 1 0.0025 2 0.005 2 0.01 2 0.05 2 0.1 2 0.5 2 1 2 2.5 2 5 2 10 2 +Inf 3") +
+			`request_duration_seconds_sum 60.003
+request_duration_seconds_count 3
+# HELP grants_total Fetches of iTwin token, by result.
 # TYPE grants_total counter
-grants_total 1
-# HELP duration_seconds Time.
-# TYPE duration_seconds histogram
-duration_seconds_bucket{le="0.1"} 1
-duration_seconds_bucket{le="0.25"} 2
-duration_seconds_bucket{le="10"} 2
-duration_seconds_bucket{le="+Inf"} 3
-duration_seconds_sum 60.3
-duration_seconds_count 3
-# HELP expiry_timestamp_seconds When it ends.
-# TYPE expiry_timestamp_seconds gauge
-expiry_timestamp_seconds 1.7672256005e+09
-# HELP age_seconds Age.
-# TYPE age_seconds gauge
-# HELP build_info The build.
+grants_total{result="nonsense"} 0
+grants_total{result="ok"} 0
+grants_total{result="other"} 0
+grants_total{result="refused"} 0
+grants_total{result="secret"} 0
+grants_total{result="slow"} 0
+grants_total{result="throttled"} 0
+grants_total{result="unreachable"} 0
+# HELP grant_duration_seconds Time that a fetch of iTwin token takes.
+# TYPE grant_duration_seconds histogram
+` + buckets("grant", "0.05 0 0.1 0 0.25 0 0.5 0 1 0 2.5 0 5 0 10 0 +Inf 0") +
+			`grant_duration_seconds_sum 0
+grant_duration_seconds_count 0
+# HELP token_expiry_timestamp_seconds When the iTwin token expires; 0 if there has been none.
+# TYPE token_expiry_timestamp_seconds gauge
+token_expiry_timestamp_seconds 0
+# HELP keys_age_seconds Time since the Auth0 keys in use were fetched.
+# TYPE keys_age_seconds gauge
+# HELP build_info The build; always 1.
 # TYPE build_info gauge
-build_info{version="v1.0 \"x\" \\",commit=""} 1
+build_info{version="v1.0 \"x\" \\",commit="` + Commit() + `",go_version="` + runtime.Version() + `"} 1
+# HELP process_start_time_seconds When the process started.
+# TYPE process_start_time_seconds gauge
+process_start_time_seconds 946684800
 `
-	if got := scrape(&r); got != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
-	}
+		if got := strings.ReplaceAll(scrape(o), prefix, ""); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+
+		now := time.Now()
+		o.KeysFetched = func() time.Time { return now.Add(-90 * time.Second) }
+		o.TokenExpiry = func() time.Time { return now.Add(time.Hour + time.Second/2) }
+		o.CertificateExpiry = func() time.Time { return now.Add(24 * time.Hour) }
+		wantSeries(t, o, "keys_age_seconds 90", "token_expiry_timestamp_seconds 946688460.5",
+			"tls_certificate_expiry_timestamp_seconds 946771260")
+	})
 }
 
-func TestContentType(t *testing.T) {
-	w := httptest.NewRecorder()
-	new(Registry).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
-	if got := w.Header().Get("Content-Type"); got != "text/plain; version=0.0.4; charset=utf-8" || w.Code != 200 || w.Body.Len() != 0 {
-		t.Errorf("an empty registry: got %d %q %q", w.Code, got, w.Body)
+// buckets are the series of a histogram; the text has bounds and counts in turn.
+func buckets(of, text string) (lines string) {
+	words := strings.Fields(text)
+	for i := 0; i < len(words); i += 2 {
+		lines += fmt.Sprintf("%s_duration_seconds_bucket{le=%q} %s\n", of, words[i], words[i+1])
 	}
+	return lines
 }
 
 // A bucket holds what is at most its bound.
-func TestHistogramEdges(t *testing.T) {
+func TestBucketEdges(t *testing.T) {
 	bounds := []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .05, .1, .25, .5, 1, 2.5, 5, 10}
 	for i, bound := range bounds {
 		edge := time.Duration(math.Round(bound * 1e9))
-		for d, bucket := range map[time.Duration]int{edge - 1: i, edge: i, edge + 1: i + 1} {
-			var r Registry
-			r.Histogram("h", "H.", bounds...).Observe(d)
-			want := 0
-			for j, b := range append(bounds[:len(bounds):len(bounds)], math.Inf(1)) {
-				if j == bucket {
-					want = 1
-				}
-				if line := fmt.Sprintf("h_bucket{le=%q} %d\n", number(b), want); !strings.Contains(scrape(&r), line) {
-					t.Errorf("%v: want %q in\n%s", d, line, scrape(&r))
-				}
+		for took, bucket := range map[time.Duration]int{edge - 1: i, edge: i, edge + 1: i + 1, -edge: 0} { // a clock can be set back
+			e := newEvents("n", "", "h", "", bounds...)
+			e.declare("ok", "")
+			e.record("ok", took)
+			if e.buckets[bucket].Load() != 1 || e.sum.Load() != int64(took) {
+				t.Errorf("%v is not in bucket %d: %v, sum %v", took, bucket, &e.buckets, &e.sum)
 			}
-		}
-	}
-	var r Registry
-	h := r.Histogram("h", "H.", 1)
-	h.Observe(0)
-	h.Observe(-time.Second) // a clock that was set back
-	if got := scrape(&r); !strings.Contains(got, "h_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 2\nh_sum -1\nh_count 2\n") {
-		t.Errorf("got\n%s", got)
-	}
-}
-
-func TestNumber(t *testing.T) {
-	for v, want := range map[float64]string{0: "0", 1: "1", .00025: "0.00025", 1e21: "1e+21", -1.5: "-1.5", math.Inf(1): "+Inf"} {
-		if got := number(v); got != want {
-			t.Errorf("number(%v) = %s, want %s", v, got, want)
 		}
 	}
 }
 
 func TestConcurrentUse(t *testing.T) {
-	var r Registry
-	c, h := r.Counter("c_total", "C."), r.Histogram("h", "H.", .001, 1)
+	o, _ := observe(slog.LevelError)
 	var users sync.WaitGroup
 	for i := range 8 {
 		users.Go(func() {
 			for range 1000 {
-				c.Inc()
-				h.Observe(time.Duration(i) * time.Millisecond)
+				o.Request(t.Context(), Request{Status: 401, Reason: "expired", Duration: time.Duration(i) * time.Millisecond})
 			}
-			scrape(&r)
+			scrape(o)
 		})
 	}
 	users.Wait()
-	const want = `c_total 8000
-# HELP h H.
-# TYPE h histogram
-h_bucket{le="0.001"} 2000
-h_bucket{le="1"} 8000
-h_bucket{le="+Inf"} 8000
-h_sum 28
-h_count 8000
-`
-	if got := scrape(&r); !strings.HasSuffix(got, want) {
-		t.Errorf("got\n%s\nwant it to end in\n%s", got, want)
-	}
-}
-
-func TestCountingCostsNoMemory(t *testing.T) {
-	var r Registry
-	c, h := r.Counter("c_total", "C."), r.Histogram("h", "H.", .001, 1)
-	if n := testing.AllocsPerRun(100, func() { c.Inc(); h.Observe(time.Millisecond) }); n != 0 {
-		t.Errorf("%v allocations, want none", n)
-	}
+	wantSeries(t, o, `requests_total{status="401",reason="expired"} 8000`, `request_duration_seconds_bucket{le="0.001"} 2000`,
+		"request_duration_seconds_sum 28", "request_duration_seconds_count 8000")
 }

@@ -3,60 +3,53 @@
 package telemetry
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
+	"net/http"
 	"runtime"
 	"runtime/debug"
-	"strconv"
 	"time"
 
 	"itwin-token-server/internal/upstream"
 )
 
-// prefix begins the name of every metric that is not a standard one.
-const prefix = "itwin_token_server_"
-
-const (
-	// other is the reason or result that was not foreseen.
-	other = "other"
-
-	// notSent is the result of a grant for which there was no secret to send.
-	notSent = "secret"
-)
-
-// An Observer records requests and fetches.
+// An Observer records requests and fetches, and serves the metrics. Its fields are
+// set before the first scrape; a time that is zero means that there has been none.
 type Observer struct {
-	Metrics  Registry
+	Version           string
+	TokenExpiry       func() time.Time // when the iTwin token expires
+	KeysFetched       func() time.Time // when the Auth0 keys in use were fetched
+	CertificateExpiry func() time.Time // when the TLS certificate in use expires; nil without TLS
+
 	log      *slog.Logger
-	requests map[string]*Counter // by reason
-	duration *Histogram
+	started  time.Time
+	requests *events
+	all      []*events // the requests, and each kind of fetch
 }
 
-// An Outcome is a status and the reason for it, one of a fixed set of words.
-type Outcome struct {
-	Status int
-	Reason string
-}
-
-// New returns an observer. The outcomes are those that a request can have; any
-// other is counted under the reason "other".
-func New(log *slog.Logger, outcomes ...Outcome) *Observer {
-	o := &Observer{log: log, requests: make(map[string]*Counter)}
-	for _, outcome := range append(outcomes, Outcome{500, other}) {
-		o.requests[outcome.Reason] = o.Metrics.Counter(prefix+"requests_total", "Requests to /getToken, by status and reason.",
-			"status", strconv.Itoa(outcome.Status), "reason", outcome.Reason)
-	}
-	o.duration = o.Metrics.Histogram(prefix+"request_duration_seconds", "Time from a request's header to its answer.",
+// New returns an observer of requests that end with one of the given reasons, each
+// with its status. Any other reason is counted as "other".
+func New(log *slog.Logger, statuses map[string]int) *Observer {
+	o := &Observer{log: log, started: time.Now()}
+	o.requests = newEvents("requests_total", "Requests to /getToken, by status and reason.",
+		"request_duration_seconds", "Time from a request's header to its answer.",
 		.0001, .00025, .0005, .001, .0025, .005, .01, .05, .1, .5, 1, 2.5, 5, 10) // a request takes microseconds, or waits for a fetch
+	o.all = []*events{o.requests}
+	o.requests.declare(other, `status="500",reason="other"`)
+	for reason, status := range statuses {
+		o.requests.declare(reason, `status="%d",reason=%q`, status, reason)
+	}
 	return o
 }
 
 // A Request is what is recorded of a request to /getToken.
 type Request struct {
 	Status   int
-	Reason   string
+	Reason   string // one of a fixed set of words
 	Duration time.Duration
 	Subject  string // of the verified user token, as [Subject] returns it
 	Token    string // the fingerprint of the iTwin token in the answer
@@ -65,8 +58,7 @@ type Request struct {
 // Request records a request: a line at info, or at warn for a server error, unless
 // the caller has disconnected.
 func (o *Observer) Request(ctx context.Context, r Request) {
-	counter(o.requests, r.Reason).Inc()
-	o.duration.Observe(r.Duration)
+	o.requests.record(r.Reason, r.Duration)
 	level := slog.LevelInfo
 	if r.Status >= 500 && ctx.Err() == nil {
 		level = slog.LevelWarn
@@ -89,19 +81,24 @@ func (o *Observer) Request(ctx context.Context, r Request) {
 // them under the two names, and logs failures, the first success, and the success
 // that ends an outage.
 func (o *Observer) Fetches(what, total, duration string) func(time.Duration, error) {
-	results := make(map[string]*Counter)
-	for _, kind := range []upstream.Kind{"ok", upstream.Refused, upstream.Throttled, upstream.Nonsense, upstream.Unreachable, upstream.Slow, notSent, other} {
-		results[string(kind)] = o.Metrics.Counter(prefix+total, "Fetches of "+what+", by result.", "result", string(kind))
-	}
-	durations := o.Metrics.Histogram(prefix+duration, "Time that a fetch of "+what+" takes.",
+	const notSent = "secret" // there was no secret to send
+	e := newEvents(total, "Fetches of "+what+", by result.", duration, "Time that a fetch of "+what+" takes.",
 		.05, .1, .25, .5, 1, 2.5, 5, 10) // a fetch crosses the internet, and ends after 10 s
+	o.all = append(o.all, e)
+	for _, kind := range []upstream.Kind{
+		"ok", upstream.Refused, upstream.Throttled, upstream.Nonsense, upstream.Unreachable, upstream.Slow, notSent, other,
+	} {
+		e.declare(string(kind), `result=%q`, kind)
+	}
 	healthy := false
-	return func(d time.Duration, err error) {
-		durations.Observe(d)
-		counter(results, result(err)).Inc()
-		ms := slog.Int64("ms", d.Milliseconds())
+	return func(took time.Duration, err error) {
+		result, ms := "ok", slog.Int64("ms", took.Milliseconds())
 		switch {
 		case err != nil:
+			result = notSent
+			if failed, ok := errors.AsType[*upstream.Error](err); ok {
+				result = string(failed.Kind)
+			}
 			o.log.Warn("no "+what, "error", err, ms)
 		case !healthy:
 			o.log.Info("got "+what, ms)
@@ -109,42 +106,32 @@ func (o *Observer) Fetches(what, total, duration string) func(time.Duration, err
 			o.log.Debug("renewed "+what, ms)
 		}
 		healthy = err == nil
+		e.record(result, took)
 	}
 }
 
-func result(err error) string {
-	var failed *upstream.Error
-	switch {
-	case err == nil:
-		return "ok"
-	case errors.As(err, &failed):
-		return string(failed.Kind)
+// ServeHTTP answers a scrape with Prometheus text (exposition format 0.0.4).
+func (o *Observer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	var b bytes.Buffer
+	for _, e := range o.all {
+		e.write(&b)
 	}
-	return notSent
-}
-
-func counter(counters map[string]*Counter, name string) *Counter {
-	if c, ok := counters[name]; ok {
-		return c
+	gauge(&b, prefix+"token_expiry_timestamp_seconds", "", "When the iTwin token expires; 0 if there has been none.",
+		seconds(o.TokenExpiry()))
+	age := math.NaN()
+	if fetched := o.KeysFetched(); !fetched.IsZero() {
+		age = time.Since(fetched).Seconds()
 	}
-	return counters[other]
-}
-
-// Gauges declares the values that are read at each scrape. A time that is zero
-// means that there has been none.
-func (o *Observer) Gauges(version string, tokenExpiry, keysFetched func() time.Time) {
-	o.Metrics.Gauge(prefix+"token_expiry_timestamp_seconds", "When the iTwin token expires; 0 if there has been none.",
-		func() float64 { return seconds(tokenExpiry()) })
-	o.Metrics.Gauge(prefix+"keys_age_seconds", "Time since the Auth0 keys in use were fetched.", func() float64 {
-		if fetched := keysFetched(); !fetched.IsZero() {
-			return time.Since(fetched).Seconds()
-		}
-		return math.NaN()
-	})
-	o.Metrics.Gauge(prefix+"build_info", "The build; always 1.", func() float64 { return 1 },
-		"version", version, "commit", Commit(), "go_version", runtime.Version())
-	started := seconds(time.Now())
-	o.Metrics.Gauge("process_start_time_seconds", "When the process started.", func() float64 { return started })
+	gauge(&b, prefix+"keys_age_seconds", "", "Time since the Auth0 keys in use were fetched.", age)
+	build := fmt.Sprintf("{version=%q,commit=%q,go_version=%q}", o.Version, Commit(), runtime.Version())
+	gauge(&b, prefix+"build_info", build, "The build; always 1.", 1)
+	gauge(&b, "process_start_time_seconds", "", "When the process started.", seconds(o.started))
+	if o.CertificateExpiry != nil {
+		gauge(&b, prefix+"tls_certificate_expiry_timestamp_seconds", "", "When the TLS certificate in use expires.",
+			seconds(o.CertificateExpiry()))
+	}
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	w.Write(b.Bytes())
 }
 
 // Commit returns the commit that the program was built from, if Go knows it.
@@ -156,18 +143,4 @@ func Commit() string {
 		}
 	}
 	return "unknown"
-}
-
-// CertificateExpiry declares when the TLS certificate in use expires.
-func (o *Observer) CertificateExpiry(expiry func() time.Time) {
-	o.Metrics.Gauge(prefix+"tls_certificate_expiry_timestamp_seconds", "When the TLS certificate in use expires.",
-		func() float64 { return seconds(expiry()) })
-}
-
-// seconds is Unix time; 0 for none.
-func seconds(t time.Time) float64 {
-	if t.IsZero() {
-		return 0
-	}
-	return float64(t.UnixMilli()) / 1e3
 }
