@@ -63,18 +63,21 @@ func (o *Observer) Request(ctx context.Context, r Request) {
 	if r.Status >= 500 && ctx.Err() == nil {
 		level = slog.LevelWarn
 	}
-	attrs := make([]slog.Attr, 0, 5)
-	attrs = append(attrs, slog.Int("status", r.Status), slog.Float64("ms", math.Round(r.Duration.Seconds()*1e6)/1e3))
+	if !o.log.Enabled(ctx, level) {
+		return
+	}
+	line := slog.NewRecord(time.Now(), level, "getToken", 0) // without looking up the caller's line of code
+	line.AddAttrs(slog.Int("status", r.Status), slog.Float64("ms", math.Round(r.Duration.Seconds()*1e6)/1e3))
 	if r.Status != 200 {
-		attrs = append(attrs, slog.String("reason", r.Reason))
+		line.AddAttrs(slog.String("reason", r.Reason))
 	}
 	if r.Subject != "" {
-		attrs = append(attrs, slog.String("sub", r.Subject))
+		line.AddAttrs(slog.String("sub", r.Subject))
 	}
 	if r.Token != "" {
-		attrs = append(attrs, slog.String("token", r.Token))
+		line.AddAttrs(slog.String("token", r.Token))
 	}
-	o.log.LogAttrs(ctx, level, "getToken", attrs...)
+	o.log.Handler().Handle(ctx, line)
 }
 
 // Fetches returns the function to call after each fetch of one kind. It counts
