@@ -105,7 +105,7 @@ func problemOf(err error) problem {
 type service struct {
 	config   config
 	users    *verifier
-	tokens   *fresh.Value[*itwinToken]
+	tokens   *fresh.Value[itwinToken]
 	log      *slog.Logger
 	observer *telemetry.Observer
 	draining atomic.Bool // shutting down, so not ready
@@ -115,7 +115,7 @@ type service struct {
 func (s *service) routes(demoUserToken http.HandlerFunc) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /getToken", s.getToken)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { server.WriteText(w, http.StatusOK, []byte("ok\n")) })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { server.WriteText(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.readyz)
 	for _, path := range []string{"/getToken", "/healthz", "/readyz"} {
 		mux.HandleFunc(path, s.methodNotAllowed)
@@ -144,20 +144,20 @@ func (s *service) getToken(w http.ResponseWriter, r *http.Request) {
 	s.observer.Request(r.Context(), record)
 }
 
-func writeToken(w http.ResponseWriter, r *http.Request, token *itwinToken) {
+func writeToken(w http.ResponseWriter, r *http.Request, token itwinToken) {
 	if !server.PrefersJSON(r.Header) {
-		server.WriteText(w, http.StatusOK, token.bearer)
+		server.WriteText(w, http.StatusOK, token.bearer.reveal())
 		return
 	}
 	secondsLeft := int(time.Until(token.expiry).Seconds())
-	server.WriteJSON(w, http.StatusOK, map[string]any{"access_token": token.access.reveal(), "token_type": "Bearer", "expires_in": secondsLeft})
+	server.WriteJSON(w, http.StatusOK, map[string]any{"access_token": strings.TrimPrefix(token.bearer.reveal(), "Bearer "), "token_type": "Bearer", "expires_in": secondsLeft})
 }
 
 // exchange verifies the user token and returns its subject and the iTwin token.
-func (s *service) exchange(r *http.Request) (subject string, token *itwinToken, err error) {
+func (s *service) exchange(r *http.Request) (subject string, token itwinToken, err error) {
 	raw, err := bearerToken(r.Header)
 	if err != nil {
-		return "", nil, err
+		return "", token, err
 	}
 	ctx := r.Context()
 	if !s.users.keys.Usable() || !s.tokens.Usable() { // only a request that waits needs a timer
@@ -166,10 +166,9 @@ func (s *service) exchange(r *http.Request) (subject string, token *itwinToken, 
 		defer cancel()
 	}
 	subject, err = s.users.verify(ctx, raw)
-	if err != nil {
-		return subject, nil, err
+	if err == nil {
+		token, err = s.tokens.Get(ctx)
 	}
-	token, err = s.tokens.Get(ctx)
 	return subject, token, err
 }
 
@@ -240,7 +239,7 @@ func (s *service) writeProblem(w http.ResponseWriter, r *http.Request, p problem
 		server.WriteJSON(w, p.status, map[string]any{"error": p.code, "error_description": p.text})
 		return
 	}
-	server.WriteText(w, p.status, []byte(p.text+"\n"))
+	server.WriteText(w, p.status, p.text+"\n")
 }
 
 func (s *service) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
@@ -267,8 +266,8 @@ func (s *service) readyz(w http.ResponseWriter, _ *http.Request) {
 		missing = append(missing, "no iTwin token yet")
 	}
 	if len(missing) > 0 {
-		server.WriteText(w, http.StatusServiceUnavailable, []byte("not ready: "+strings.Join(missing, ", ")+"\n"))
+		server.WriteText(w, http.StatusServiceUnavailable, "not ready: "+strings.Join(missing, ", ")+"\n")
 		return
 	}
-	server.WriteText(w, http.StatusOK, []byte("ready\n"))
+	server.WriteText(w, http.StatusOK, "ready\n")
 }

@@ -498,7 +498,7 @@ func TestTheLogHoldsWhatAnAuditNeedsAndNoMore(t *testing.T) {
 				t.Errorf("the log lacks %s:\n%s", want, log)
 			}
 		}
-		for _, leak := range []string{user, token.access.reveal(), d.config.ClientSecret.reveal(), "Jane", "jane.doe", "\x1b", "\u202e"} {
+		for _, leak := range []string{user, strings.TrimPrefix(token.bearer.reveal(), "Bearer "), d.config.ClientSecret.reveal(), "Jane", "jane.doe", "\x1b", "\u202e"} {
 			if strings.Contains(log, leak) {
 				t.Errorf("the log holds %q:\n%s", leak, log)
 			}

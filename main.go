@@ -186,7 +186,7 @@ func newService(c config, transport http.RoundTripper, log *slog.Logger) *servic
 		observer: o,
 	}
 	o.Version, o.KeysFetched = version, s.users.keys.Begun
-	o.TokenExpiry = func() time.Time { return lastExpiry(s.tokens) }
+	o.TokenExpiry = func() time.Time { return s.tokens.Last().expiry }
 	return s
 }
 

@@ -32,45 +32,31 @@ const (
 // An itwinToken is an access token of the iTwin Platform, with what a response
 // and its log line need.
 type itwinToken struct {
-	access      secret
-	bearer      []byte // "Bearer " and the token: the response as text
+	bearer      secret // "Bearer " and the token: the response as text
 	fingerprint string // the first 12 hex digits of its SHA-256, for the log
 	expiry      time.Time
 }
 
-func newItwinToken(access string, expiry time.Time) *itwinToken {
+func newItwinToken(access string, expiry time.Time) itwinToken {
 	sum := sha256.Sum256([]byte(access))
-	return &itwinToken{
-		access:      newSecret(access),
-		bearer:      []byte("Bearer " + access),
-		fingerprint: hex.EncodeToString(sum[:6]),
-		expiry:      expiry,
-	}
+	return itwinToken{newSecret("Bearer " + access), hex.EncodeToString(sum[:6]), expiry}
 }
 
 // newTokens keeps an iTwin token fresh with the client credentials grant while
 // its Run runs; report is called after each grant.
-func newTokens(c config, transport http.RoundTripper, report func(time.Duration, error)) *fresh.Value[*itwinToken] {
-	return fresh.New(fresh.Config[*itwinToken]{
-		Fetch: func(ctx context.Context) (*itwinToken, fresh.Term, error) {
+func newTokens(c config, transport http.RoundTripper, report func(time.Duration, error)) *fresh.Value[itwinToken] {
+	return fresh.New(fresh.Config[itwinToken]{
+		Fetch: func(ctx context.Context) (itwinToken, fresh.Term, error) {
 			start := time.Now() // a slow grant must not make the token look younger
 			access, lifetime, err := grant(ctx, c, transport)
 			if err != nil {
-				return nil, fresh.Term{}, err
+				return itwinToken{}, fresh.Term{}, err
 			}
 			term := fresh.Term{Renew: lifetime / 2, Until: lifetime - min(lifetime/10, endMargin)}
 			return newItwinToken(access, start.Add(lifetime)), term, nil
 		},
 		Report: report,
 	})
-}
-
-// lastExpiry is when the last token expires, zero if there has been none.
-func lastExpiry(tokens *fresh.Value[*itwinToken]) time.Time {
-	if token := tokens.Last(); token != nil {
-		return token.expiry
-	}
-	return time.Time{}
 }
 
 // grant requests an access token with the client's own credentials (RFC 6749

@@ -174,14 +174,14 @@ func TestParseGrant(t *testing.T) {
 }
 
 // runTokens returns tokens that are renewed until the test ends.
-func runTokens(t *testing.T, s *standin.Standin) *fresh.Value[*itwinToken] {
+func runTokens(t *testing.T, s *standin.Standin) *fresh.Value[itwinToken] {
 	t.Helper()
 	tokens := newTokens(testConfig(s), s.Transport(), nil)
 	background(t, tokens.Run)
 	return tokens
 }
 
-func getToken(tokens *fresh.Value[*itwinToken]) (*itwinToken, time.Duration, error) {
+func getToken(tokens *fresh.Value[itwinToken]) (itwinToken, time.Duration, error) {
 	begun := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), maxWait)
 	defer cancel()

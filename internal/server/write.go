@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"io"
 	"mime"
 	"net/http"
 	"strconv"
@@ -9,10 +10,10 @@ import (
 )
 
 // WriteText writes an answer of plain text.
-func WriteText(w http.ResponseWriter, status int, body []byte) {
+func WriteText(w http.ResponseWriter, status int, body string) {
 	w.Header()["Content-Type"] = textType
 	w.WriteHeader(status)
-	w.Write(body)
+	io.WriteString(w, body)
 }
 
 // WriteJSON writes an answer of strings and numbers as JSON.
