@@ -34,27 +34,23 @@ func TestReplicas(t *testing.T) {
 	load.phase.Store("kill -9 of one replica")
 	c.replicas[0].kill()
 	time.Sleep(3 * time.Second)
-	c.start(t, 0)
-	c.replicas[0].waitFor(t, "/readyz", http.StatusOK)
+	c.replicas[0].startReady(t)
 
 	load.phase.Store("rolling restart")
-	for i, p := range c.replicas {
-		p.terminate(t)
-		c.start(t, i)
-		p.waitFor(t, "/readyz", http.StatusOK)
+	for _, r := range c.replicas {
+		r.terminate(t)
+		r.startReady(t)
 	}
 
 	load.phase.Store("until the first renewal is due")
 	time.Sleep(time.Until(c.oldestGrant().Add(soonest)))
 	load.phase.Store("IMS down")
-	for _, ims := range c.ims {
-		ims.Stop()
+	for _, r := range c.replicas {
+		r.ims.Stop()
 	}
 	time.Sleep(outage)
-	for _, ims := range c.ims {
-		if err := ims.Restart(); err != nil {
-			t.Fatal(err)
-		}
+	for _, r := range c.replicas {
+		check(t, r.ims.Restart())
 	}
 	restarted := time.Now()
 
