@@ -30,17 +30,19 @@ type process struct {
 
 func (p *process) start(t *testing.T) {
 	t.Helper()
-	p.cmd = exec.Command(p.program, p.args...)
-	p.cmd.Dir, p.cmd.Env, p.cmd.Stderr = p.dir, p.environ(), p.output
+	p.cmd = p.command(p.args...)
+	p.cmd.Stderr = p.output
 	check(t, p.cmd.Start())
 	t.Cleanup(p.kill)
 }
 
-func (p *process) environ() (environ []string) {
+func (p *process) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(p.program, args...)
+	cmd.Dir = p.dir
 	for name, value := range p.env {
-		environ = append(environ, name+"="+value)
+		cmd.Env = append(cmd.Env, name+"="+value)
 	}
-	return environ
+	return cmd
 }
 
 // kill ends the process without a shutdown. It may have ended already.

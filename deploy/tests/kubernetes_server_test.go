@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"net"
 	"net/http"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"testing"
@@ -30,9 +29,7 @@ func TestKubernetesServer(t *testing.T) {
 		ports[port.Name] = strconv.Itoa(int(port.ContainerPort))
 	}
 	// Nothing in the manifest sets the port, so check reports the default.
-	command := exec.Command(p.program, "check")
-	command.Dir, command.Env = p.dir, p.environ()
-	report, _ := command.CombinedOutput()
+	report, _ := p.command("check").CombinedOutput()
 	if !regexp.MustCompile(`ITM_TOKEN_SERVER_PORT\s.*\b` + ports["http"] + `\b`).Match(report) {
 		t.Errorf("the container's http port is %s, check says:\n%s", ports["http"], report)
 	}

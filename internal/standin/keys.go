@@ -28,16 +28,6 @@ type Key struct {
 	cert    []byte // DER, self-signed, for x5c
 }
 
-// newKeys makes the tenant's current and next key, and the key of IMS.
-func newKeys() (keys [3]Key, err error) {
-	for i := range keys {
-		if keys[i], err = newKey(); err != nil {
-			break
-		}
-	}
-	return keys, err
-}
-
 // newKey makes a key of the size of Auth0's, the least for RS256 (RFC 7518 §3.3).
 func newKey() (Key, error) {
 	private, err := rsa.GenerateKey(rand.Reader, 2048)

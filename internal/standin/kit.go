@@ -15,18 +15,18 @@ type TB interface {
 	Fatal(...any)
 }
 
-// sharedKeys are those of all tests of a process: RSA keys take long to make.
-var sharedKeys = sync.OnceValues(newKeys)
+// shared has the keys of all tests of a process: RSA keys take long to make.
+var shared = sync.OnceValues(New)
 
 // ForTest returns a new Standin that is closed when the test ends. Nothing listens;
 // use [Standin.Transport], in a synctest bubble too.
 func ForTest(t TB) *Standin {
 	t.Helper()
-	keys, err := sharedKeys()
+	base, err := shared()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newStandin(keys)
+	s, err := newStandin(base.Tenant.Key(), base.Tenant.NextKey(), base.IMS.key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,14 +43,17 @@ type Standin struct {
 
 // New makes both, with new keys. Nothing listens until Start; Transport works at once.
 func New() (*Standin, error) {
-	keys, err := newKeys()
-	if err != nil {
-		return nil, err
+	var keys [3]Key
+	for i := range keys {
+		var err error
+		if keys[i], err = newKey(); err != nil {
+			return nil, err
+		}
 	}
-	return newStandin(keys)
+	return newStandin(keys[0], keys[1], keys[2])
 }
 
-func newStandin(keys [3]Key) (*Standin, error) {
+func newStandin(current, next, ims Key) (*Standin, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -60,8 +63,8 @@ func newStandin(keys [3]Key) (*Standin, error) {
 		return nil, err
 	}
 	return &Standin{
-		Tenant:      newTenant(certificate, keys[0], keys[1]),
-		IMS:         newIMS(certificate, keys[2]),
+		Tenant:      newTenant(certificate, current, next),
+		IMS:         newIMS(certificate, ims),
 		certificate: certificate,
 	}, nil
 }
