@@ -50,7 +50,8 @@ func startCluster(t *testing.T) *cluster {
 	var ca []byte
 	for i := range replicas {
 		s := standin.StartForTest(t)
-		if ca = append(ca, s.CACert()...); i == 0 {
+		ca = append(ca, s.CACert()...)
+		if i == 0 {
 			c.tenant = s.Tenant
 		}
 		r := &replica{ims: s.IMS, metrics: addresses[replicas+i]}
@@ -86,7 +87,7 @@ func (r *replica) startReady(t *testing.T) {
 	r.granted = time.Time{}
 	r.mu.Unlock()
 	r.start(t)
-	r.waitFor(t, "/readyz", http.StatusOK)
+	waitForStatus(t, http.DefaultClient, "http://"+r.address+"/readyz", http.StatusOK)
 }
 
 // recordGrant checks that the replica does not ask IMS twice in one renewal interval, except at its start.
@@ -126,10 +127,7 @@ func (c *cluster) startNginx(t *testing.T, dir, address string) {
 	c.url = "https://" + address + "/getToken"
 	c.client = tls.Client()
 	c.client.Timeout = 20 * time.Second
-	waitFor(t, 5*time.Second, "nginx", func() bool {
-		status, _ := get(c.client, c.url)
-		return status == http.StatusUnauthorized
-	})
+	waitForStatus(t, c.client, c.url, http.StatusUnauthorized)
 }
 
 // site is deploy/nginx.conf with the test's names, each of which must be in it once.

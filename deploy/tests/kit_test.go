@@ -61,10 +61,10 @@ func (p *process) terminate(t *testing.T) {
 	}
 }
 
-func (p *process) waitFor(t *testing.T, path string, status int) {
+func waitForStatus(t *testing.T, client *http.Client, url string, status int) {
 	t.Helper()
-	waitFor(t, 10*time.Second, fmt.Sprintf("%d from %s", status, path), func() bool {
-		got, _ := get(http.DefaultClient, "http://"+p.address+path)
+	waitFor(t, 10*time.Second, fmt.Sprintf("%d from %s", status, url), func() bool {
+		got, _ := get(client, url)
 		return got == status
 	})
 }

@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"strconv"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -46,12 +45,9 @@ func TestKubernetesServer(t *testing.T) {
 		http.StatusServiceUnavailable: m.container.ReadinessProbe, // Auth0 and IMS cannot be reached
 	} {
 		want(t, "a probe's port", probe.HTTPGet.Port.String(), "http")
-		p.waitFor(t, probe.HTTPGet.Path, status)
+		waitForStatus(t, http.DefaultClient, "http://"+p.address+probe.HTTPGet.Path, status)
 	}
-	waitFor(t, 5*time.Second, "metrics", func() bool {
-		status, _ := get(http.DefaultClient, "http://"+free[1]+"/metrics")
-		return status == http.StatusOK
-	})
+	waitForStatus(t, http.DefaultClient, "http://"+free[1]+"/metrics", http.StatusOK)
 	p.terminate(t)
 	// The server warns about an ITM_TOKEN_SERVER_ name that it does not know.
 	if line := regexp.MustCompile(`(?i).*(unknown|did you mean|not a setting).*`).FindString(log.String()); line != "" {

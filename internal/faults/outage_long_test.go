@@ -32,6 +32,7 @@ func TestAuth0Down(t *testing.T) {
 			callers, others := p.load(clients, pause, f.userToken), p.load(clients, pause, unknownKey)
 			time.Sleep(20 * time.Second)
 			wantAll(t, "at the start", append(callers.end(), others.end()...), maxWait, 503)
+			time.Sleep(3 * time.Second) // so that the fetch that they brought forward fails too
 			repair(t, &f.Tenant.Server)
 			t.Logf("ready %v after Auth0's return", p.await("readiness", "/readyz", "", 200, 15*time.Second))
 

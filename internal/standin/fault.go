@@ -84,10 +84,7 @@ func Delay(d time.Duration) Fault {
 
 // Hang never answers. It ends when the client closes the connection, or at Stop or Close.
 func Hang() Fault {
-	return func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
-		<-r.Context().Done()
-		panic(http.ErrAbortHandler) // to return would send an empty 200
-	}
+	return func(_ http.ResponseWriter, r *http.Request, _ http.Handler) { <-r.Context().Done() }
 }
 
 // HangUp closes the connection without an answer.

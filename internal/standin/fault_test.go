@@ -41,8 +41,8 @@ func TestFaults(t *testing.T) {
 			s.IMS.Misbehave(test.fault)
 			name, value, _ := strings.Cut(test.header, ": ")
 			for _, request := range []func(context.Context, *http.Client, *Standin) answer{fetchKeys, requestGrant} {
-				ctx, cancel := context.WithTimeout(t.Context(), cmp.Or(test.timeout, time.Minute))
 				start := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), cmp.Or(test.timeout, time.Minute))
 				got := request(ctx, client, s)
 				cancel()
 				if got.status != test.status || !errors.Is(got.err, test.err) || !strings.HasPrefix(got.body, test.body) || got.header.Get(name) != value {

@@ -39,6 +39,7 @@ func TestStopAndRestart(t *testing.T) {
 	bothWays(t, func(t *testing.T, s *Standin, client *http.Client) {
 		for n := range 2 {
 			wantHonest(t, s, client)
+			domain := s.Tenant.Domain()
 			s.Tenant.Stop()
 			s.Tenant.Stop()
 			var op *net.OpError
@@ -48,8 +49,8 @@ func TestStopAndRestart(t *testing.T) {
 			if got := requestGrant(t.Context(), client, s); !s.IMS.Valid(got.token()) {
 				t.Errorf("the IMS stopped with the tenant: %+v", got)
 			}
-			if first, second := s.Tenant.Restart(), s.Tenant.Restart(); first != nil || second != nil {
-				t.Fatalf("Restart = %v, then %v", first, second)
+			if first, second := s.Tenant.Restart(), s.Tenant.Restart(); first != nil || second != nil || s.Tenant.Domain() != domain {
+				t.Fatalf("Restart = %v, then %v, on %s; want no error, on %s", first, second, s.Tenant.Domain(), domain)
 			}
 			if got := s.Tenant.Requests(); got != n+1 {
 				t.Errorf("counted %d requests, want %d: refused ones don't count", got, n+1)
