@@ -80,14 +80,17 @@ func (p *process) request(conn *connection, path, token string) result {
 	if token != "" {
 		authorization = "Authorization: Bearer " + token + "\r\n"
 	}
-	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n", path, authorization) // an error is met again
-	resp, err := http.ReadResponse(conn.answers, nil)
+	_, r.err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n", path, authorization)
+	var resp *http.Response
 	var body []byte
-	if err == nil {
-		body, err = io.ReadAll(resp.Body)
+	if r.err == nil {
+		resp, r.err = http.ReadResponse(conn.answers, nil)
+	}
+	if r.err == nil {
+		body, r.err = io.ReadAll(resp.Body)
 	}
 	r.end = time.Now()
-	if r.err = err; err != nil {
+	if r.err != nil {
 		return r
 	}
 	r.status, r.header, r.body, r.last = resp.StatusCode, resp.Header, string(body), resp.Close
