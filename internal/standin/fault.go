@@ -84,7 +84,10 @@ func Delay(d time.Duration) Fault {
 
 // Hang never answers. It ends when the client closes the connection, or at Stop or Close.
 func Hang() Fault {
-	return func(_ http.ResponseWriter, r *http.Request, _ http.Handler) { <-r.Context().Done() }
+	return func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler) // to return could send an empty 200 before the connection is closed
+	}
 }
 
 // HangUp closes the connection without an answer.
