@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,7 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
+
 	"sync"
 	"syscall"
 	"testing"
@@ -25,100 +24,83 @@ import (
 
 const audience = "https://tokens.example.com"
 
-// cluster is three replicas of the server behind nginx. Each has an IMS of its own, which counts its grants;
-// they share a tenant.
+// cluster is replicas of the server behind nginx, which share a tenant.
 type cluster struct {
 	tenant   *standin.Tenant
-	ims      []*standin.IMS
-	replicas []*process
-	metrics  []string // an address for each replica
-	url      string   // of getToken, at nginx
+	replicas []*replica
+	url      string // of getToken, at nginx
 	client   *http.Client
+}
 
-	mu       sync.Mutex        // guards what follows, by replica
-	granted  map[int]time.Time // the latest grant since the replica's start
-	renewals map[int]int
+// replica is a server with an IMS of its own, which counts its grants.
+type replica struct {
+	process
+	ims     *standin.IMS
+	metrics string // an address
+
+	mu      sync.Mutex // guards what follows
+	granted time.Time  // the latest grant since the start
+	renewed bool
 }
 
 func startCluster(t *testing.T) *cluster {
 	t.Helper()
-	dir := t.TempDir()
-	c := &cluster{granted: map[int]time.Time{}, renewals: map[int]int{}}
-	ca := write(t, dir, "ca.pem", c.startUpstream(t))
-	program := build(t)
-	addresses := freeAddresses(t, 2*replicas+1)
-	c.metrics = addresses[replicas : 2*replicas]
+	dir, program, addresses := t.TempDir(), build(t), freeAddresses(t, 2*replicas+1)
+	c := &cluster{}
+	var ca []byte
 	for i := range replicas {
-		p := &process{program: program, args: []string{"serve"}, dir: dir, address: addresses[i], output: t.Output()}
-		host, port, _ := net.SplitHostPort(p.address)
-		p.env = []string{
-			"SSL_CERT_FILE=" + ca,
-			"ITM_TOKEN_SERVER_HOST=" + host,
-			"ITM_TOKEN_SERVER_PORT=" + port,
-			"ITM_TOKEN_SERVER_METRICS_ADDR=" + c.metrics[i],
-			"ITM_TOKEN_SERVER_LOG_LEVEL=warn", // without a line for each token
-			"ITM_TOKEN_SERVER_AUTH0_DOMAIN=" + c.tenant.Domain(),
-			"ITM_TOKEN_SERVER_AUTH0_AUDIENCE=" + audience,
-			"ITM_TOKEN_SERVER_AUTHORITY=" + c.ims[i].URL(),
-			"ITM_TOKEN_SERVER_CLIENT_ID=" + c.ims[i].ClientID(),
-			"ITM_TOKEN_SERVER_CLIENT_SECRET=" + c.ims[i].ClientSecret(),
+		s := standin.StartForTest(t)
+		ca = append(ca, s.CACert()...)
+		if i == 0 {
+			c.tenant = s.Tenant
 		}
-		c.replicas = append(c.replicas, p)
-		c.start(t, i)
-		t.Cleanup(p.kill)
-	}
-	for _, p := range c.replicas {
-		p.waitFor(t, "/readyz", http.StatusOK)
+		r := &replica{ims: s.IMS, metrics: addresses[replicas+i]}
+		host, port, _ := net.SplitHostPort(addresses[i])
+		r.process = process{program: program, args: []string{"serve"}, dir: dir, address: addresses[i], output: t.Output(), env: map[string]string{
+			"SSL_CERT_FILE":                   write(t, t.TempDir(), "ca.pem", ca),
+			"ITM_TOKEN_SERVER_HOST":           host,
+			"ITM_TOKEN_SERVER_PORT":           port,
+			"ITM_TOKEN_SERVER_METRICS_ADDR":   r.metrics,
+			"ITM_TOKEN_SERVER_LOG_LEVEL":      "warn", // without a line for each token
+			"ITM_TOKEN_SERVER_AUTH0_DOMAIN":   c.tenant.Domain(),
+			"ITM_TOKEN_SERVER_AUTH0_AUDIENCE": audience,
+			"ITM_TOKEN_SERVER_AUTHORITY":      s.IMS.URL(),
+			"ITM_TOKEN_SERVER_CLIENT_ID":      s.IMS.ClientID(),
+			"ITM_TOKEN_SERVER_CLIENT_SECRET":  s.IMS.ClientSecret(),
+		}}
+		s.IMS.SetLife(life)
+		s.IMS.Misbehave(func(w http.ResponseWriter, req *http.Request, honest http.Handler) {
+			r.recordGrant(t)
+			honest.ServeHTTP(w, req)
+		})
+		c.replicas = append(c.replicas, r)
+		r.startReady(t)
 	}
 	c.startNginx(t, dir, addresses[2*replicas])
 	return c
 }
 
-// startUpstream starts the tenant and an IMS for each replica, and returns their CA certificates.
-func (c *cluster) startUpstream(t *testing.T) []byte {
+// startReady starts the server, or starts it again.
+func (r *replica) startReady(t *testing.T) {
 	t.Helper()
-	var ca []byte
-	for i := range replicas {
-		s, err := standin.New()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(s.Close)
-		s.IMS.SetLife(life)
-		s.IMS.Misbehave(func(next http.Handler) http.Handler {
-			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				c.recordGrant(t, i)
-				next.ServeHTTP(w, r)
-			})
-		})
-		c.tenant, c.ims, ca = s.Tenant, append(c.ims, s.IMS), append(ca, s.CACert()...)
-	}
-	return ca
+	r.mu.Lock()
+	r.granted = time.Time{}
+	r.mu.Unlock()
+	r.start(t)
+	waitForStatus(t, http.DefaultClient, "http://"+r.address+"/readyz", http.StatusOK)
 }
 
-// recordGrant checks that no replica asks IMS twice in one renewal interval, except at its start.
-func (c *cluster) recordGrant(t *testing.T, replica int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := time.Now()
-	if previous, ok := c.granted[replica]; ok {
-		c.renewals[replica]++
-		if now.Sub(previous) < soonest {
-			t.Errorf("replica %d asked IMS again after %v, want %v or more", replica, now.Sub(previous), soonest)
+// recordGrant checks that the replica does not ask IMS twice in one renewal interval, except at its start.
+func (r *replica) recordGrant(t *testing.T) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.granted.IsZero() {
+		r.renewed = true
+		if passed := time.Since(r.granted); passed < soonest {
+			t.Errorf("%s asked IMS again after %v, want %v or more", r.address, passed, soonest)
 		}
 	}
-	c.granted[replica] = now
-}
-
-func (c *cluster) start(t *testing.T, i int) {
-	t.Helper()
-	c.mu.Lock()
-	delete(c.granted, i)
-	c.mu.Unlock()
-	c.replicas[i].start(t)
+	r.granted = time.Now()
 }
 
 // startNginx runs nginx with deploy/nginx.conf.
@@ -128,9 +110,7 @@ func (c *cluster) startNginx(t *testing.T, dir, address string) {
 	tls := httptest.NewTLSServer(nil)
 	defer tls.Close()
 	key, err := x509.MarshalPKCS8PrivateKey(tls.TLS.Certificates[0].PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
+	check(t, err)
 	write(t, dir, "cert.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: tls.Certificate().Raw}))
 	write(t, dir, "key.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
 	write(t, dir, "site.conf", c.site(t, dir, address))
@@ -139,9 +119,7 @@ func (c *cluster) startNginx(t *testing.T, dir, address string) {
 
 	nginx := exec.Command("nginx", "-p", dir, "-c", main)
 	nginx.Stderr = os.Stderr
-	if err := nginx.Start(); err != nil {
-		t.Fatal(err)
-	}
+	check(t, nginx.Start())
 	t.Cleanup(func() {
 		nginx.Process.Signal(syscall.SIGTERM) // SIGKILL would leave its workers
 		nginx.Wait()
@@ -149,62 +127,62 @@ func (c *cluster) startNginx(t *testing.T, dir, address string) {
 	c.url = "https://" + address + "/getToken"
 	c.client = tls.Client()
 	c.client.Timeout = 20 * time.Second
-	waitFor(t, 5*time.Second, "nginx", func() bool {
-		status, _ := get(c.client, c.url)
-		return status == http.StatusUnauthorized
-	})
+	waitForStatus(t, c.client, c.url, http.StatusUnauthorized)
 }
 
 // site is deploy/nginx.conf with the test's names, each of which must be in it once.
 func (c *cluster) site(t *testing.T, dir, address string) []byte {
 	t.Helper()
 	site, err := os.ReadFile("../nginx.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
+	check(t, err)
 	servers := ""
-	for _, p := range c.replicas {
-		servers += "server " + p.address + " max_fails=1 fail_timeout=1s;\n"
+	for _, r := range c.replicas {
+		servers += "server " + r.address + " max_fails=1 fail_timeout=1s;\n"
 	}
-	changes := []string{
-		"server 127.0.0.1:3001 max_fails=1 fail_timeout=1s;", servers,
-		"listen 443 ", "listen " + address + " ",
-		"/etc/letsencrypt/live/tokens.example.com/fullchain.pem", filepath.Join(dir, "cert.pem"),
-		"/etc/letsencrypt/live/tokens.example.com/privkey.pem", filepath.Join(dir, "key.pem"),
-		"/var/log/nginx/itwin-token-server.log", filepath.Join(dir, "access.log"),
+	for old, new := range map[string]string{
+		"server 127.0.0.1:3001 max_fails=1 fail_timeout=1s;": servers,
+		"listen 443 ": "listen " + address + " ",
+		"/etc/letsencrypt/live/tokens.example.com/fullchain.pem": filepath.Join(dir, "cert.pem"),
+		"/etc/letsencrypt/live/tokens.example.com/privkey.pem":   filepath.Join(dir, "key.pem"),
+		"/var/log/nginx/itwin-token-server.log":                  filepath.Join(dir, "access.log"),
+	} {
+		want(t, fmt.Sprintf("%q in deploy/nginx.conf", old), bytes.Count(site, []byte(old)), 1)
+		site = bytes.ReplaceAll(site, []byte(old), []byte(new))
 	}
-	for i := 0; i < len(changes); i += 2 {
-		if bytes.Count(site, []byte(changes[i])) != 1 {
-			t.Fatalf("%q is not exactly once in deploy/nginx.conf", changes[i])
-		}
-	}
-	return []byte(strings.NewReplacer(changes...).Replace(string(site)))
+	return site
 }
 
 // valid reports whether an IMS issued the token and it has not expired.
 func (c *cluster) valid(token string) bool {
-	return slices.ContainsFunc(c.ims, func(ims *standin.IMS) bool { return ims.Valid(token) })
+	return slices.ContainsFunc(c.replicas, func(r *replica) bool { return r.ims.Valid(token) })
 }
 
 // oldestGrant is the time of the latest grant of the replica that renews next.
 func (c *cluster) oldestGrant() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.MinFunc(slices.Collect(maps.Values(c.granted)), time.Time.Compare)
+	oldest := time.Now()
+	for _, r := range c.replicas {
+		r.mu.Lock()
+		if r.granted.Before(oldest) {
+			oldest = r.granted
+		}
+		r.mu.Unlock()
+	}
+	return oldest
 }
 
 // checkOutage checks that each replica renewed its token, and that one of them tried to while IMS was down:
 // otherwise the test proves nothing.
 func (c *cluster) checkOutage(t *testing.T) {
 	t.Helper()
-	c.mu.Lock()
-	want(t, "replicas that renewed their token", len(c.renewals), replicas)
-	c.mu.Unlock()
-	failed := regexp.MustCompile(`itwin_token_server_grants_total\{result="(?:[^o]|o[^k])[^"]*"\} [1-9]`)
-	for _, address := range c.metrics {
-		if _, metrics := get(http.DefaultClient, "http://"+address+"/metrics"); failed.MatchString(metrics) {
-			return
-		}
+	all := ""
+	for _, r := range c.replicas {
+		_, metrics := get(http.DefaultClient, "http://"+r.metrics+"/metrics")
+		all += metrics
+		r.mu.Lock()
+		want(t, "renewals by "+r.address, r.renewed, true)
+		r.mu.Unlock()
 	}
-	t.Error("no grant failed while IMS was down")
+	if !regexp.MustCompile(`itwin_token_server_grants_total\{result="(?:[^o]|o[^k])[^"]*"\} [1-9]`).MatchString(all) {
+		t.Error("no grant failed while IMS was down")
+	}
 }

@@ -21,7 +21,7 @@ import (
 type process struct {
 	program string
 	args    []string
-	env     []string
+	env     map[string]string
 	output  io.Writer
 	dir     string // an empty folder, so that no .env file is read
 	address string
@@ -30,11 +30,19 @@ type process struct {
 
 func (p *process) start(t *testing.T) {
 	t.Helper()
-	p.cmd = exec.Command(p.program, p.args...)
-	p.cmd.Dir, p.cmd.Env, p.cmd.Stderr = p.dir, p.env, p.output
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
+	p.cmd = p.command(p.args...)
+	p.cmd.Stderr = p.output
+	check(t, p.cmd.Start())
+	t.Cleanup(p.kill)
+}
+
+func (p *process) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(p.program, args...)
+	cmd.Dir = p.dir
+	for name, value := range p.env {
+		cmd.Env = append(cmd.Env, name+"="+value)
 	}
+	return cmd
 }
 
 // kill ends the process without a shutdown. It may have ended already.
@@ -47,18 +55,16 @@ func (p *process) kill() {
 func (p *process) terminate(t *testing.T) {
 	t.Helper()
 	began := time.Now()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	check(t, p.cmd.Process.Signal(syscall.SIGTERM))
 	if err := p.cmd.Wait(); err != nil || time.Since(began) > 10*time.Second {
 		t.Errorf("SIGTERM ended the server with %v after %v, want status 0 within 10 s", err, time.Since(began))
 	}
 }
 
-func (p *process) waitFor(t *testing.T, path string, status int) {
+func waitForStatus(t *testing.T, client *http.Client, url string, status int) {
 	t.Helper()
-	waitFor(t, 10*time.Second, fmt.Sprintf("%d from %s", status, path), func() bool {
-		got, _ := get(http.DefaultClient, "http://"+p.address+path)
+	waitFor(t, 10*time.Second, fmt.Sprintf("%d from %s", status, url), func() bool {
+		got, _ := get(client, url)
 		return got == status
 	})
 }
@@ -95,10 +101,22 @@ func build(t *testing.T) string {
 func write(t *testing.T, dir, name string, content []byte) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
-	if err := os.WriteFile(path, content, 0o600); err != nil {
+	check(t, os.WriteFile(path, content, 0o600))
+	return path
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return path
+}
+
+func want(t *testing.T, what string, got, want any) {
+	t.Helper()
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%s: %v, want %v", what, got, want)
+	}
 }
 
 // freeAddresses returns addresses that nothing listens on now.
@@ -107,9 +125,7 @@ func freeAddresses(t *testing.T, n int) []string {
 	var addresses []string
 	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
+		check(t, err)
 		defer l.Close()
 		addresses = append(addresses, l.Addr().String())
 	}

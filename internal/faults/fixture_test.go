@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
@@ -42,8 +43,8 @@ func newFixture(t *testing.T) *fixture {
 
 // command is the program with the fixture's settings and the given ones, each
 // NAME=value without the prefix; the last value of a name counts.
-func (f *fixture) command(args []string, settings ...string) *exec.Cmd {
-	cmd := exec.CommandContext(f.t.Context(), program, args...)
+func (f *fixture) command(ctx context.Context, args []string, settings ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = filepath.Dir(f.ca) // without a .env
 	cmd.Env = []string{"SSL_CERT_FILE=" + f.ca, "HOME=" + cmd.Dir}
 	for _, setting := range append([]string{

@@ -1,11 +1,7 @@
 package faults
 
 import (
-	"bufio"
 	"context"
-	"io"
-	"net"
-	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -21,24 +17,45 @@ type load struct {
 	results []result
 }
 
-// load starts clients that pause between two requests.
+// load starts clients that pause between two requests. Each keeps its connection,
+// and ends when it cannot connect.
 func (p *process) load(clients int, pause time.Duration, token func() string) *load {
 	ctx, stop := context.WithCancel(p.t.Context())
 	l := &load{stop: stop}
-	client := newClient(p.t)
+	client := func(conn *connection) {
+		defer conn.Close()
+		for ctx.Err() == nil {
+			r := p.request(conn, "/getToken", token())
+			l.mu.Lock()
+			l.results = append(l.results, r)
+			l.mu.Unlock()
+			if r.err != nil || r.last || !sleep(ctx, pause) {
+				return
+			}
+		}
+	}
 	for range clients {
 		l.clients.Go(func() {
 			for ctx.Err() == nil {
-				r := p.get(context.WithoutCancel(ctx), client, "/getToken", token())
-				l.mu.Lock()
-				l.results = append(l.results, r)
-				l.mu.Unlock()
-				sleep(ctx, pause)
+				conn, err := p.dial()
+				if err != nil {
+					return
+				}
+				client(conn)
 			}
 		})
 	}
 	p.t.Cleanup(func() { l.end() })
 	return l
+}
+
+// await waits for so many results.
+func (l *load) await(n int) {
+	for got := 0; got < n; time.Sleep(10 * time.Millisecond) {
+		l.mu.Lock()
+		got = len(l.results)
+		l.mu.Unlock()
+	}
 }
 
 // end stops the clients, and returns the results in the order of their starts.
@@ -47,6 +64,19 @@ func (l *load) end() []result {
 	l.clients.Wait()
 	slices.SortFunc(l.results, func(a, b result) int { return a.start.Compare(b.start) })
 	return l.results
+}
+
+// disconnect sends requests, and disconnects before or during the answer, until ctx
+// ends.
+func (p *process) disconnect(ctx context.Context, token func() string) {
+	for n := 0; sleep(ctx, 20*time.Millisecond); n++ {
+		conn, err := p.dial()
+		if err != nil {
+			return
+		}
+		time.AfterFunc(time.Duration(n%20)*200*time.Microsecond, func() { conn.Close() })
+		p.request(conn, "/getToken", token())
+	}
 }
 
 // sleep waits, and reports whether ctx has not ended.
@@ -60,79 +90,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // oneOf returns the tokens in turn.
-func oneOf(tokens []string) func() string {
+func oneOf(tokens ...string) func() string {
 	var next atomic.Int64
 	return func() string { return tokens[int(next.Add(1))%len(tokens)] }
-}
-
-// A busyLoad is clients that keep their connections, and send each request as soon
-// as the last one is answered. Unlike http.Client they repeat none after a broken
-// connection.
-type busyLoad struct {
-	running  sync.WaitGroup
-	answered atomic.Int64
-	clients  []*busyClient
-}
-
-type busyClient struct {
-	load     *busyLoad
-	token    string
-	answers  map[int]int // by status
-	failures []failure
-}
-
-// A failure is a request on an open connection that was not answered.
-type failure struct {
-	dialed time.Time
-	first  bool // on its connection, which may not have been accepted
-	err    error
-}
-
-// busyLoad starts a client for each token. Each ends when it cannot connect.
-func (p *process) busyLoad(tokens []string) *busyLoad {
-	load := &busyLoad{}
-	for _, token := range tokens {
-		c := &busyClient{load: load, token: token, answers: map[int]int{}}
-		load.clients = append(load.clients, c)
-		load.running.Go(func() {
-			for conn, err := net.Dial("tcp", p.addr); err == nil; conn, err = net.Dial("tcp", p.addr) {
-				c.use(conn)
-				conn.Close()
-			}
-		})
-	}
-	return load
-}
-
-// await waits for so many answers.
-func (l *busyLoad) await(answers int64) {
-	for l.answered.Load() < answers {
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
-// wait waits for the end of all clients.
-func (l *busyLoad) wait() []*busyClient {
-	l.running.Wait()
-	return l.clients
-}
-
-// use sends requests until the connection ends.
-func (c *busyClient) use(conn net.Conn) {
-	dialed, answers := time.Now(), bufio.NewReader(conn)
-	for first := true; ; first = false {
-		io.WriteString(conn, "GET /getToken HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+c.token+"\r\n\r\n")
-		resp, err := http.ReadResponse(answers, nil)
-		if err == nil {
-			_, err = io.Copy(io.Discard, resp.Body)
-		}
-		if err != nil {
-			c.failures = append(c.failures, failure{dialed, first, err})
-			return
-		}
-		c.load.answered.Add(1)
-		if c.answers[resp.StatusCode]++; resp.Close {
-			return
-		}
-	}
 }

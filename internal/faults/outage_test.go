@@ -20,6 +20,7 @@ var outages = []standin.NamedFault{
 	{Name: "hangs", Fault: standin.Hang()},
 	{Name: "status 500", Fault: standin.Status(500)},
 	{Name: "a byte at a time", Fault: standin.Drip(20 * time.Millisecond)},
+	{Name: "32 MiB", Fault: standin.Huge(32 << 20)},
 }
 
 // breakDown applies the fault, or with nil makes the server refuse connections.

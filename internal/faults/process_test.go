@@ -1,10 +1,7 @@
 package faults
 
 import (
-	"io"
-	"net"
 	"os/exec"
-	"strings"
 	"syscall"
 	"time"
 
@@ -17,7 +14,6 @@ type process struct {
 	cmd    *exec.Cmd
 	addr   string       // host:port
 	log    *standin.Log // all that it wrote
-	json   bool         // the log's format
 	exited chan struct{}
 }
 
@@ -25,17 +21,8 @@ type process struct {
 // its log is checked.
 func (f *fixture) start(settings ...string) *process {
 	f.t.Helper()
-	p := &process{log: new(standin.Log)}
-	f.run(p, p.log, settings...)
-	p.addr = p.log.Await(f.t, `msg"?[=:]"?listening"?[ ,]"?addr"?[=:]"?([0-9.:]+)`)
-	return p
-}
-
-func (f *fixture) run(p *process, output io.Writer, settings ...string) {
-	f.t.Helper()
-	p.fixture, p.cmd, p.exited = f, f.command(nil, settings...), make(chan struct{})
-	p.json = strings.Contains(strings.Join(settings, " "), "LOG_FORMAT=json")
-	p.cmd.Stdout, p.cmd.Stderr = output, output
+	p := &process{fixture: f, cmd: f.command(f.t.Context(), nil, settings...), log: new(standin.Log), exited: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		f.t.Fatal(err)
 	}
@@ -47,13 +34,15 @@ func (f *fixture) run(p *process, output io.Writer, settings ...string) {
 		p.kill()
 		p.checkLog()
 	})
+	p.addr = p.log.Await(f.t, `msg=listening addr=([0-9.:]+)`)
+	return p
 }
 
 // startReady is start, and returns once the server has keys and a token.
 func (f *fixture) startReady(settings ...string) *process {
 	f.t.Helper()
 	p := f.start(settings...)
-	p.ready(20 * time.Second)
+	p.await("readiness", "/readyz", "", 200, 20*time.Second)
 	return p
 }
 
@@ -62,31 +51,22 @@ func (p *process) kill() {
 	<-p.exited
 }
 
-func (p *process) terminate() {
+func (p *process) signal(signal syscall.Signal) {
 	p.t.Helper()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		p.t.Errorf("SIGTERM: %v", err)
+	if err := p.cmd.Process.Signal(signal); err != nil {
+		p.t.Errorf("%v: %v", signal, err)
 	}
 }
 
-// exit waits for the process to end, and returns its exit code: -1 if it was ended
-// by a signal.
-func (p *process) exit(timeout time.Duration) (code int, ended bool) {
+// wantExit waits for the process to end with the exit code: -1 is an end by a signal.
+func (p *process) wantExit(code int, timeout time.Duration) {
+	p.t.Helper()
 	select {
 	case <-p.exited:
-		return p.cmd.ProcessState.ExitCode(), true
+		if got := p.cmd.ProcessState.ExitCode(); got != code {
+			p.t.Errorf("exit code %d, want %d", got, code)
+		}
 	case <-time.After(timeout):
-		return 0, false
+		p.t.Errorf("still running after %v", timeout)
 	}
-}
-
-// dial opens a connection for requests written by hand.
-func (p *process) dial() net.Conn {
-	p.t.Helper()
-	conn, err := net.Dial("tcp", p.addr)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.t.Cleanup(func() { conn.Close() })
-	return conn
 }

@@ -2,7 +2,8 @@ package faults
 
 import (
 	"context"
-	"net/http"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,14 +19,12 @@ func TestColdStart(t *testing.T) {
 	f.IMS.Misbehave(standin.Delay(2 * time.Second))
 	tokens := f.userTokens(20)
 	p := f.start()
-
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
+	conns := p.open(501)
 	first := make(chan result, 1)
-	go func() { first <- p.get(ctx, http.DefaultClient, "/getToken", tokens[0]) }()
+	time.AfterFunc(300*time.Millisecond, func() { conns[0].Close() })
+	go func() { first <- p.request(conns[0], "/getToken", tokens[0]) }()
 	time.Sleep(20 * time.Millisecond) // so that it is the first
-	results := p.together(500, tokens)
-	wantAll(t, "the callers", results, 200)
+	wantAll(t, "the callers", p.together(conns[1:], tokens), maxWait, 200)
 	if r := <-first; r.err == nil {
 		t.Errorf("the first caller got %d after %v, want it to have disconnected", r.status, r.took())
 	}
@@ -34,66 +33,37 @@ func TestColdStart(t *testing.T) {
 	}
 }
 
-// Tokens of each kind that apps send, and what clients do wrong, at the log level
-// that shows most.
-func TestKindsOfTokens(t *testing.T) {
+// A secret in the wrong variable, or in place of a command or an argument, is not shown.
+func TestMisplacedSecrets(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	p := f.startReady("LOG_LEVEL=debug")
-	idToken := func(change standin.Claims) string { return f.record(f.Tenant.IDToken(appID, change)) }
-	for _, test := range []struct {
-		name, path, token string
-		status            int
-	}{
-		{"ID token", "/getToken", idToken(nil), 200},
-		{"access token", "/getToken", f.userToken(), 200},
-		{"at+jwt", "/getToken", f.record(f.Tenant.ATJWT(audience)), 200},
-		{"opaque token", "/getToken", f.record(f.Tenant.OpaqueToken()), 401},
-		{"no token", "/getToken", "", 401},
-		{"expired ID token", "/getToken", idToken(standin.Claims{"exp": time.Now().Add(-time.Minute).Unix()}), 401},
-		{"e-mail address as sub", "/getToken", idToken(standin.Claims{"sub": "email|jane.doe@example.com"}), 200},
-		{"token in the query", "/getToken?access_token=" + f.userToken(), "", 401},
-		{"token in the path", "/getToken/" + f.userToken(), "", 404},
-	} {
-		p.get(t.Context(), http.DefaultClient, test.path, test.token).want(t, test.name, test.status)
+	secret := f.IMS.ClientSecret()
+	run := func(args []string, environ ...string) string {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // serve, if it accepts the value
+		defer cancel()
+		cmd := f.command(ctx, args)
+		cmd.Env = append(cmd.Env, environ...)
+		output, _ := cmd.CombinedOutput()
+		if strings.Contains(string(output), secret) {
+			t.Errorf("%q with %d variables shows the secret:\n%s", args, len(environ), output)
+		}
+		return string(output)
 	}
-}
-
-// Auth0 and IMS send nonsense from the start, then one after the other recovers.
-// Later nonsense does not affect callers whose keys are known.
-func TestNonsense(t *testing.T) {
-	t.Parallel()
-	for _, nonsense := range standin.Nonsense() {
-		t.Run(nonsense.Name, func(t *testing.T) {
-			t.Parallel()
-			f := newFixture(t)
-			f.Tenant.Misbehave(nonsense.Fault)
-			f.IMS.Misbehave(nonsense.Fault)
-			token, unknownKey := f.userToken(), f.unknownKeys()
-			p := f.start()
-			p.getToken(token).want(t, "no keys", 503)
-			p.getToken(unknownKey()).want(t, "no keys, unknown kid", 503)
-			f.Tenant.Behave()
-			p.await("Auth0 is back", "/getToken", token, 502, 15*time.Second)
-			p.getToken(unknownKey()).want(t, "unknown kid", 401)
-			f.IMS.Behave()
-			p.await("IMS is back", "/getToken", token, 200, 5*time.Second)
-
-			f.Tenant.Misbehave(nonsense.Fault)
-			f.IMS.Misbehave(nonsense.Fault)
-			before := f.Tenant.Requests()
-			p.getToken(unknownKey()).want(t, "unknown kid, keys outdated", 503)
-			if f.Tenant.Requests() == before {
-				t.Error("an unknown kid caused no key fetch, so nothing was tested here")
-			}
-			for range 3 { // other users: no result is remembered
-				p.getToken(f.userToken()).want(t, "known key", 200)
-			}
-			f.Tenant.Behave()
-			p.await("Auth0 is back again", "/getToken", unknownKey(), 401, 5*time.Second)
-			if most := f.IMS.MostAtOnce(); most != 1 {
-				t.Errorf("%d grants at once, want 1", most)
-			}
-		})
+	var all sync.WaitGroup
+	names := 0
+	for word := range strings.FieldsSeq(run([]string{"check"})) {
+		if name := strings.Trim(word, ":,"); strings.HasPrefix(name, "ITM_TOKEN_SERVER_") {
+			names++
+			all.Go(func() { run([]string{"serve"}, name+"="+secret) })
+			all.Go(func() { run([]string{"check"}, name+"="+secret) })
+		}
 	}
+	all.Go(func() { run(nil, "ITM_TOKEN_SERVER_PORT=", "PORT="+secret) })
+	if names < 15 {
+		t.Errorf("check names %d settings, want all of them", names)
+	}
+	for _, command := range []string{"", "serve", "check", "check -", "version", "demo", "demo -token-life"} {
+		all.Go(func() { run(append(strings.Fields(command), secret)) })
+	}
+	all.Wait()
 }

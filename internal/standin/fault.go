@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Fault makes an endpoint misbehave: it wraps the honest handler. Faults can be nested
-// and written by hand. One that waits must return when the request's context ends.
-type Fault func(honest http.Handler) http.Handler
+// Fault answers in place of an endpoint's honest handler, which it can use. It may be
+// written by hand. One that waits must return when the request's context ends.
+type Fault func(w http.ResponseWriter, r *http.Request, honest http.Handler)
 
 // NamedFault is an element of Nonsense. The name can name a subtest.
 type NamedFault struct {
@@ -20,8 +20,7 @@ type NamedFault struct {
 
 const webPage = "<!doctype html><title>Sorry</title><h1>Something is wrong</h1><pre>" + Canary + "</pre>"
 
-// Nonsense returns answers that are neither keys nor a token. A client must refuse
-// each of them, whichever of the two it wants.
+// Nonsense returns answers that are neither keys nor a token.
 func Nonsense() []NamedFault {
 	const asJSON, asHTML = "application/json", "text/html; charset=utf-8"
 	return []NamedFault{
@@ -33,9 +32,7 @@ func Nonsense() []NamedFault {
 		{"HTML", Answer(200, asHTML, webPage)},
 		{"HTML said to be JSON", Answer(200, asJSON, webPage)},
 		{"error with status 200", Answer(200, asJSON, `{"error":"server_error","error_description":"`+Canary+`"}`)},
-		{"truncated JSON", rewrite(func(w http.ResponseWriter, _ *http.Request, body []byte) {
-			w.Write(body[:len(body)/2])
-		})},
+		{"truncated JSON", rewrite(func(w http.ResponseWriter, _ *http.Request, body []byte) { w.Write(body[:len(body)/2]) })},
 		{"truncated transfer", Truncated()},
 		{"32 MiB", Huge(32 << 20)},
 		{"redirect", Redirect(elsewhere)},
@@ -49,16 +46,13 @@ func Status(code int) Fault {
 	return Answer(code, "text/plain; charset=utf-8", http.StatusText(code)+" "+Canary)
 }
 
-// Answer answers with just this; an empty contentType is not sent.
+// Answer answers with just this.
 func Answer(status int, contentType, body string) Fault {
-	return fault(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
-		w.Header()["Content-Type"] = nil // or net/http would guess one
-		if contentType != "" {
-			w.Header().Set("Content-Type", contentType)
-		}
+	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		w.Header().Set("Content-Type", contentType)
 		w.WriteHeader(status)
 		io.WriteString(w, body)
-	})
+	}
 }
 
 // Throttle answers 429 with a Retry-After header of any text: seconds, a date, nonsense.
@@ -73,32 +67,32 @@ func Redirect(url string) Fault {
 }
 
 // WithHeader is the fault with a header added to its answer.
-func WithHeader(name, value string, base Fault) Fault {
-	return fault(func(w http.ResponseWriter, r *http.Request, honest http.Handler) {
+func WithHeader(name, value string, fault Fault) Fault {
+	return func(w http.ResponseWriter, r *http.Request, honest http.Handler) {
 		w.Header().Add(name, value)
-		base(honest).ServeHTTP(w, r)
-	})
+		fault(w, r, honest)
+	}
 }
 
 // Delay answers honestly, after d.
 func Delay(d time.Duration) Fault {
-	return fault(func(w http.ResponseWriter, r *http.Request, honest http.Handler) {
+	return func(w http.ResponseWriter, r *http.Request, honest http.Handler) {
 		wait(r.Context(), d)
 		honest.ServeHTTP(w, r)
-	})
+	}
 }
 
 // Hang never answers. It ends when the client closes the connection, or at Stop or Close.
 func Hang() Fault {
-	return fault(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
+	return func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
 		<-r.Context().Done()
-		panic(http.ErrAbortHandler) // to return would send an empty 200
-	})
+		panic(http.ErrAbortHandler) // to return could send an empty 200 before the connection is closed
+	}
 }
 
 // HangUp closes the connection without an answer.
 func HangUp() Fault {
-	return fault(func(http.ResponseWriter, *http.Request, http.Handler) { panic(http.ErrAbortHandler) })
+	return func(http.ResponseWriter, *http.Request, http.Handler) { panic(http.ErrAbortHandler) }
 }
 
 // Truncated sends half of the honest answer, then closes the connection.
@@ -110,8 +104,8 @@ func Truncated() Fault {
 	})
 }
 
-// Huge sends size bytes of spaces or a little more, which JSON allows, before the
-// honest answer: a client that reads without a limit gets a good answer.
+// Huge sends at least size spaces, which JSON allows, before the honest answer: a
+// client that reads without a limit gets a good answer.
 func Huge(size int) Fault {
 	return rewrite(func(w http.ResponseWriter, _ *http.Request, body []byte) {
 		spaces := bytes.Repeat([]byte{' '}, 64<<10)
@@ -137,31 +131,22 @@ func Drip(interval time.Duration) Fault {
 	})
 }
 
-func fault(serve func(w http.ResponseWriter, r *http.Request, honest http.Handler)) Fault {
-	return func(honest http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serve(w, r, honest) })
-	}
-}
-
 // rewrite sends the status and headers of the honest answer; send sends the body,
 // given the honest one.
 func rewrite(send func(w http.ResponseWriter, r *http.Request, body []byte)) Fault {
-	return fault(func(w http.ResponseWriter, r *http.Request, honest http.Handler) {
-		answer := &recorder{ResponseWriter: w, status: http.StatusOK}
+	return func(w http.ResponseWriter, r *http.Request, honest http.Handler) {
+		answer := &recorder{ResponseWriter: w}
 		honest.ServeHTTP(answer, r)
-		w.WriteHeader(answer.status)
 		send(w, r, answer.body.Bytes())
-	})
+	}
 }
 
-// recorder keeps the status and the body of an answer. Headers go through.
+// recorder keeps the body of an answer. Status and headers go through.
 type recorder struct {
 	http.ResponseWriter
-	status int
-	body   bytes.Buffer
+	body bytes.Buffer
 }
 
-func (a *recorder) WriteHeader(status int)      { a.status = status }
 func (a *recorder) Write(p []byte) (int, error) { return a.body.Write(p) }
 
 // wait waits for d. If the client closes the connection first, it ends the handler.

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -20,14 +19,15 @@ type IMS struct {
 	grants locked[grants]
 }
 
+// scope is the only one that clients may request.
+const scope = "itwin-platform"
+
 // grants is what grants depend on, and the tokens granted.
 type grants struct {
-	id, secret   string
-	scope        string // what the client may request, a space list
-	life         time.Duration
-	expiresIn    any // sent instead of the life if expiresInSet; nil: not sent
-	expiresInSet bool
-	issued       []issuedToken // oldest first
+	id, secret string
+	life       time.Duration
+	expiresIn  any           // nil: not sent
+	issued     []issuedToken // oldest first
 }
 
 type issuedToken struct {
@@ -38,23 +38,18 @@ type issuedToken struct {
 func newIMS(certificate tls.Certificate, key Key) *IMS {
 	m := &IMS{key: key}
 	m.SetClient("service-"+rand.Text(), rand.Text()+"+/==") // base64-like: wrong unless form-encoded
-	m.SetScope("itwin-platform")
 	m.SetLife(time.Hour)
-	honest := http.HandlerFunc(m.serveToken)
-	mux := http.NewServeMux()
-	mux.Handle("POST /connect/token", m.endpoint(honest))
-	mux.Handle("POST "+elsewhere, honest)
-	m.init(imsName, certificate, mux)
+	m.init(imsName, certificate, "POST", "/connect/token", m.serveToken)
 	return m
 }
 
 // URL is the value for ITM_TOKEN_SERVER_AUTHORITY, without a slash at the end.
 func (m *IMS) URL() string { return "https://" + m.host() }
 
-// ClientID is the ID of the service application, random unless set.
+// ClientID is the ID of the service application.
 func (m *IMS) ClientID() string { return m.grants.get().id }
 
-// ClientSecret is the secret for ClientID, random unless set.
+// ClientSecret is the secret for ClientID.
 func (m *IMS) ClientSecret() string { return m.grants.get().secret }
 
 // SetClient changes the one client that gets tokens, from the next grant on.
@@ -62,26 +57,17 @@ func (m *IMS) SetClient(id, secret string) {
 	m.grants.update(func(g *grants) { g.id, g.secret = id, secret })
 }
 
-// SetScope sets the scopes that the client may request, a space list. Others are
-// answered with invalid_scope.
-func (m *IMS) SetScope(scope string) {
-	m.grants.update(func(g *grants) { g.scope = scope })
-}
-
-// SetLife sets how long tokens live, from the next grant on. It undoes SetExpiresIn:
-// expires_in is the life in whole seconds.
+// SetLife sets how long tokens live, and expires_in to that in whole seconds.
 func (m *IMS) SetLife(life time.Duration) {
-	m.grants.update(func(g *grants) { g.life, g.expiresInSet = life, false })
+	m.grants.update(func(g *grants) { g.life, g.expiresIn = life, int64(life/time.Second) })
 }
 
-// SetExpiresIn sends v, as encoding/json writes it, as expires_in; nil leaves it
-// out. Tokens still live as long as SetLife says.
+// SetExpiresIn sets expires_in only, to v as encoding/json writes it; nil leaves it out.
 func (m *IMS) SetExpiresIn(v any) {
-	m.grants.update(func(g *grants) { g.expiresIn, g.expiresInSet = v, true })
+	m.grants.update(func(g *grants) { g.expiresIn = v })
 }
 
-// Issued returns the last 10,000 tokens, oldest first. A token whose answer a fault
-// has spoilt is among them.
+// Issued returns the last 10,000 tokens, oldest first, also those that a fault spoilt.
 func (m *IMS) Issued() []string {
 	var tokens []string
 	for _, t := range m.grants.get().issued {
@@ -100,8 +86,7 @@ func (m *IMS) Valid(token string) bool {
 func (m *IMS) serveToken(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store") // RFC 6749 §5.1
 	g := m.grants.get()
-	scope, code := g.check(r)
-	if code != "" {
+	if code := g.check(r); code != "" {
 		status := http.StatusBadRequest
 		if code == "invalid_client" {
 			status = http.StatusUnauthorized
@@ -114,7 +99,7 @@ func (m *IMS) serveToken(w http.ResponseWriter, r *http.Request) {
 		"iss":       m.URL(),
 		"aud":       []string{m.URL() + "/resources", "bentley-api-management"},
 		"client_id": g.id,
-		"scope":     strings.Fields(scope),
+		"scope":     []string{scope},
 		"jti":       rand.Text(),
 		"iat":       now.Unix(),
 		"nbf":       now.Unix(),
@@ -124,9 +109,6 @@ func (m *IMS) serveToken(w http.ResponseWriter, r *http.Request) {
 		g.issued = append(g.issued, issuedToken{token, now.Add(g.life)})
 		g.issued = g.issued[max(0, len(g.issued)-10_000):] // a demo may run for days
 	})
-	if !g.expiresInSet {
-		g.expiresIn = int64(g.life / time.Second)
-	}
 	writeJSON(w, http.StatusOK, merged(Claims{
 		"access_token": token,
 		"token_type":   "Bearer",
@@ -135,10 +117,10 @@ func (m *IMS) serveToken(w http.ResponseWriter, r *http.Request) {
 	}))
 }
 
-// check returns the scope to grant, or the error code of a refusal (RFC 6749 §5.2).
-func (g *grants) check(r *http.Request) (scope, code string) {
+// check returns the error code of a refusal (RFC 6749 §5.2), or "".
+func (g *grants) check(r *http.Request) string {
 	if r.ParseForm() != nil {
-		return "", "invalid_request"
+		return "invalid_request"
 	}
 	form := r.PostForm // not the query: credentials don't belong in a URL (RFC 6749 §2.3.1)
 	id, secret := form.Get("client_id"), form.Get("client_secret")
@@ -148,21 +130,17 @@ func (g *grants) check(r *http.Request) (scope, code string) {
 		id, _ = url.QueryUnescape(id)
 		secret, _ = url.QueryUnescape(secret)
 	}
-	scope = cmp.Or(form.Get("scope"), g.scope)
 	switch {
 	case id != g.id || secret != g.secret:
-		return "", "invalid_client"
+		return "invalid_client"
 	case !form.Has("grant_type"):
-		return "", "invalid_request"
+		return "invalid_request"
 	case form.Get("grant_type") != "client_credentials":
-		return "", "unsupported_grant_type"
+		return "unsupported_grant_type"
+	case cmp.Or(form.Get("scope"), scope) != scope:
+		return "invalid_scope"
 	}
-	for _, part := range strings.Fields(scope) {
-		if !slices.Contains(strings.Fields(g.scope), part) {
-			return "", "invalid_scope"
-		}
-	}
-	return scope, ""
+	return ""
 }
 
 func writeJSON(w http.ResponseWriter, status int, fields Claims) {

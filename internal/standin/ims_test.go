@@ -28,8 +28,8 @@ func TestGrantedTokens(t *testing.T) {
 		if s.IMS.Valid(token) || !s.IMS.Valid(second) || s.IMS.Valid("") {
 			t.Error("after the first token's life, only the second is valid")
 		}
-		if issued := s.IMS.Issued(); !slices.Equal(issued, []string{token, second}) || s.IMS.Requests() != 2 {
-			t.Errorf("issued %q in %d requests, want the two tokens in two", issued, s.IMS.Requests())
+		if issued := s.IMS.Issued(); !slices.Equal(issued, []string{token, second}) {
+			t.Errorf("issued %q, want the two tokens", issued)
 		}
 	})
 }
@@ -44,7 +44,6 @@ func TestExpiresIn(t *testing.T) {
 		{"default", func() {}, `3600`},
 		{"life", func() { s.IMS.SetLife(90*time.Second + 1) }, `90`},
 		{"string", func() { s.IMS.SetExpiresIn("300") }, `"300"`},
-		{"wrong", func() { s.IMS.SetExpiresIn(-1) }, `-1`},
 		{"raw", func() { s.IMS.SetExpiresIn(json.RawMessage(`1e99`)) }, `1e99`},
 		{"absent", func() { s.IMS.SetExpiresIn(nil) }, ``},
 		{"the life again", func() { s.IMS.SetLife(time.Minute) }, `60`},
@@ -58,7 +57,7 @@ func TestExpiresIn(t *testing.T) {
 	}
 }
 
-func TestBasicAuthIsFormEncoded(t *testing.T) {
+func TestSecretsAreFormEncoded(t *testing.T) {
 	s := ForTest(t)
 	for _, secret := range []string{"plain", "a+b/c==", "pa:ss", "100%", "%2B", `a&b$c#d"e'f`, " two words ", "ключ"} {
 		s.IMS.SetClient("id:"+secret, secret)
@@ -66,31 +65,21 @@ func TestBasicAuthIsFormEncoded(t *testing.T) {
 			t.Errorf("secret %q: got %+v, want a token", secret, got)
 		}
 	}
-	for _, secret := range []string{"a+b/c==", "100%", "%2B"} {
-		s.IMS.SetClient("id", secret)
-		req := grantRequest(s, "grant_type=client_credentials")
-		req.SetBasicAuth("id", secret)
-		if got := do(inProcess(s), req); got.status != 401 {
-			t.Errorf("secret %q unencoded: got %+v, want 401", secret, got)
-		}
-	}
 }
 
-func TestRefusedGrants(t *testing.T) {
+func TestGrants(t *testing.T) {
 	s := ForTest(t)
-	s.IMS.SetClient("me", "s3cret")
-	s.IMS.SetScope("itwin-platform other")
-	const typ, grant, form = "application/x-www-form-urlencoded", "grant_type=client_credentials", "&client_id=me&client_secret=s3cret"
-	const basic = "Basic bWU6czNjcmV0" // me:s3cret
+	s.IMS.SetClient("me", "a+b/100%")
+	const typ, grant, form = "application/x-www-form-urlencoded", "grant_type=client_credentials", "&client_id=me&client_secret=a%2Bb/100%25"
+	const basic, unencoded = "Basic bWU6YSUyQmIlMkYxMDAlMjU=", "Basic bWU6YStiLzEwMCU="
 	for _, test := range []struct {
 		name, contentType, auth, body string
 		status                        int
 		code                          string
 	}{
 		{"form", typ, "", grant + form, 200, ""},
-		{"basic", typ + "; charset=utf-8", basic, grant, 200, ""},
-		{"part of the scope", typ, basic, grant + "&scope=other", 200, ""},
-		{"no type", "", basic, grant, 400, "invalid_request"},
+		{"basic", typ + "; charset=utf-8", basic, grant + "&scope=itwin-platform", 200, ""},
+		{"basic, not form-encoded", typ, unencoded, grant, 401, "invalid_client"},
 		{"JSON", "application/json", basic, `{"grant_type":"client_credentials"}`, 400, "invalid_request"},
 		{"no form", typ, basic, "%zz", 400, "invalid_request"},
 		{"no grant type", typ, basic, "", 400, "invalid_request"},
@@ -99,7 +88,6 @@ func TestRefusedGrants(t *testing.T) {
 		{"no client", typ, "", grant, 401, "invalid_client"},
 		{"wrong secret", typ, "", grant + "&client_id=me&client_secret=x", 401, "invalid_client"},
 		{"wrong secret, basic", typ, "Basic bWU6eA==", grant, 401, "invalid_client"},
-		{"broken basic", typ, "Basic !", grant, 401, "invalid_client"},
 		{"bearer", typ, "Bearer x", grant + form, 401, "invalid_client"},
 		{"too long", typ, basic, strings.Repeat("x", maxBody+1), 413, ""},
 	} {

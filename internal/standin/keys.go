@@ -28,8 +28,7 @@ type Key struct {
 	cert    []byte // DER, self-signed, for x5c
 }
 
-// newKey makes a key of the size of Auth0's keys, which is also the least that RFC 7518
-// §3.3 allows for RS256. It takes some 100 ms.
+// newKey makes a key of the size of Auth0's, the least for RS256 (RFC 7518 §3.3).
 func newKey() (Key, error) {
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -64,15 +63,14 @@ func selfSigned(key crypto.Signer, hosts ...string) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, err
 }
 
-// keySet is the JWKS of the keys, with the fields that Auth0 publishes. With hexX5t
-// each thumbprint is encoded as hex first, as older tenants do.
+// keySet is the JWKS of the keys, with the fields that Auth0 publishes.
 func keySet(hexX5t bool, keys ...Key) []byte {
 	var set []Claims
 	for _, key := range keys {
-		thumbprint := sha1.Sum(key.cert) // RFC 7517 §4.8 requires SHA-1
-		x5t := base64url(thumbprint[:])
+		sum := sha1.Sum(key.cert) // RFC 7517 §4.8 requires SHA-1
+		x5t := sum[:]
 		if hexX5t {
-			x5t = base64url(fmt.Appendf(nil, "%X", thumbprint))
+			x5t = fmt.Appendf(nil, "%X", sum)
 		}
 		set = append(set, Claims{
 			"kty": "RSA",
@@ -80,7 +78,7 @@ func keySet(hexX5t bool, keys ...Key) []byte {
 			"n":   base64url(key.Private.N.Bytes()),
 			"e":   "AQAB", // 65537, as crypto/rsa generates
 			"kid": key.ID,
-			"x5t": x5t,
+			"x5t": base64url(x5t),
 			"x5c": []string{base64.StdEncoding.EncodeToString(key.cert)}, // not base64url (RFC 7517 §4.7)
 			"alg": "RS256",
 		})

@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// TB is the part of [testing.TB] that the test kit needs. The demo links this package
-// into the released program, which package testing stays out of.
+// TB is the part of [testing.TB] that the test kit needs. Package testing itself stays
+// out of the released program, which the demo links this package into.
 type TB interface {
 	Helper()
 	Cleanup(func())
 	Fatal(...any)
 }
 
-// shared makes the keys that all tests of a process use: RSA keys take long to make.
+// shared has the keys of all tests of a process: RSA keys take long to make.
 var shared = sync.OnceValues(New)
 
 // ForTest returns a new Standin that is closed when the test ends. Nothing listens;
@@ -26,7 +26,7 @@ func ForTest(t TB) *Standin {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := base.Fresh()
+	s, err := newStandin(base.Tenant.Key(), base.Tenant.NextKey(), base.IMS.key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,18 +47,13 @@ func StartForTest(t TB) *Standin {
 // Log keeps what is written to it, such as a program's log or output. The zero value
 // is empty and ready to use. Methods are safe for concurrent use.
 type Log struct {
-	mu      sync.Mutex // guards what follows
-	text    bytes.Buffer
-	written chan struct{} // closed at the next Write; nil: nothing waits for it
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
 }
 
 func (l *Log) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.written != nil {
-		close(l.written)
-		l.written = nil
-	}
 	return l.text.Write(p)
 }
 
@@ -74,26 +69,13 @@ func (l *Log) String() string {
 func (l *Log) Await(t TB, pattern string) string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
-	timeout := time.After(30 * time.Second)
-	for {
-		text, written := l.read()
+	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		text := l.String()
 		if match := re.FindStringSubmatch(text); match != nil {
 			return match[len(match)-1]
 		}
-		select {
-		case <-written:
-		case <-timeout:
+		if time.Since(start) > 30*time.Second {
 			t.Fatal("no match of " + pattern + " in:\n" + text)
 		}
 	}
-}
-
-// read returns the text and a channel that the next Write closes.
-func (l *Log) read() (string, <-chan struct{}) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.written == nil {
-		l.written = make(chan struct{})
-	}
-	return l.text.String(), l.written
 }

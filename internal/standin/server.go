@@ -29,11 +29,10 @@ type Server struct {
 	certificate tls.Certificate
 	handler     http.Handler
 	state       locked[serverState]
-	sockets     sync.WaitGroup // goroutines that serve sockets
 }
 
 type serverState struct {
-	addr     string // "" until Start
+	host     string // the name, or after Start host:port
 	listener net.Listener
 	stopped  bool
 	conns    map[net.Conn]bool // open ones, through sockets or pipes
@@ -43,25 +42,22 @@ type serverState struct {
 	most     int
 }
 
-func (s *Server) init(name string, certificate tls.Certificate, handler http.Handler) {
-	s.name, s.certificate, s.handler = name, certificate, handler
-	s.state.update(func(st *serverState) { st.conns = map[net.Conn]bool{} })
+// init makes the server answer requests like "GET" and "/path" honestly.
+func (s *Server) init(name string, certificate tls.Certificate, method, path string, honest http.HandlerFunc) {
+	mux := http.NewServeMux()
+	mux.Handle(method+" "+path, s.endpoint(honest))
+	mux.Handle(method+" "+elsewhere, honest)
+	s.name, s.certificate, s.handler = name, certificate, mux
+	s.state.v = serverState{host: name, conns: map[net.Conn]bool{}}
 }
 
-// host is where the server is reached: host, or host:port.
-func (s *Server) host() string {
-	if addr := s.state.get().addr; addr != "" {
-		return addr
-	}
-	return s.name
-}
+func (s *Server) host() string { return s.state.get().host }
 
-// Requests is how often the JWKS was fetched or a grant was requested, faults
-// included. Refused connections don't count.
+// Requests is the number of key fetches or grants, faults included. Refused
+// connections don't count.
 func (s *Server) Requests() int { return s.state.get().requests }
 
-// MostAtOnce is the largest number of those requests that were in flight at one
-// time. A request is over before its client can have read the end of the answer.
+// MostAtOnce is the largest number of those requests that were in flight at one time.
 func (s *Server) MostAtOnce() int { return s.state.get().most }
 
 // Misbehave applies the fault to every request from the next on; nil is Behave.
@@ -74,36 +70,38 @@ func (s *Server) Behave() { s.Misbehave(nil) }
 
 // Stop refuses new connections and closes open ones. Stopping twice is fine.
 func (s *Server) Stop() {
-	var stopped serverState
+	var open []io.Closer
 	s.state.update(func(st *serverState) {
-		stopped = *st
-		st.stopped, st.listener, st.conns = true, nil, map[net.Conn]bool{}
+		for conn := range st.conns {
+			open = append(open, conn)
+		}
+		if st.listener != nil {
+			open = append(open, st.listener)
+		}
+		st.stopped = true
 	})
-	if stopped.listener != nil {
-		stopped.listener.Close()
-	}
-	for conn := range stopped.conns {
-		conn.Close()
+	for _, closer := range open {
+		closer.Close()
 	}
 }
 
-// Restart undoes Stop, on the same port. It fails if another process has taken that
-// port and keeps it for 2 s. Without Stop before it, it does nothing.
+// Restart undoes Stop, on the same port. It fails if that is in use for 2 s. Without
+// Stop before it, it does nothing.
 func (s *Server) Restart() error {
 	st := s.state.get()
 	if !st.stopped {
 		return nil
 	}
-	if st.addr == "" {
+	if st.listener == nil {
 		s.state.update(func(st *serverState) { st.stopped = false })
 		return nil
 	}
-	err := s.listen(st.addr)
-	for deadline := time.Now().Add(2 * time.Second); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline); {
-		time.Sleep(20 * time.Millisecond)
-		err = s.listen(st.addr)
+	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		err := s.listen(st.host)
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Since(start) > 2*time.Second {
+			return err
+		}
 	}
-	return err
 }
 
 func (s *Server) listen(addr string) error {
@@ -112,9 +110,9 @@ func (s *Server) listen(addr string) error {
 		return err
 	}
 	s.state.update(func(st *serverState) {
-		st.addr, st.listener, st.stopped = listener.Addr().String(), listener, false
+		st.host, st.listener, st.stopped = listener.Addr().String(), listener, false
 	})
-	s.sockets.Go(func() { s.newHTTPServer().ServeTLS(listener, "", "") }) // until Stop
+	go s.newHTTPServer().ServeTLS(listener, "", "") // until Stop
 	return nil
 }
 
@@ -131,26 +129,26 @@ func (s *Server) newHTTPServer() *http.Server {
 	return server
 }
 
-// track is called when a connection is accepted, before anything else, and when it is
-// closed, after everything else.
+// track is called first when a connection is accepted, and last when it is closed.
 func (s *Server) track(conn net.Conn, state http.ConnState) {
-	_, socket := conn.(*tls.Conn) // a pipe ends with its synctest bubble, unwaited
-	switch state {
-	case http.StateNew:
-		if socket {
-			s.sockets.Add(1)
+	var stopped bool
+	s.state.update(func(st *serverState) {
+		switch state {
+		case http.StateNew:
+			st.conns[conn], stopped = true, st.stopped
+		case http.StateClosed:
+			delete(st.conns, conn)
 		}
-		var stopped bool
-		s.state.update(func(st *serverState) { st.conns[conn], stopped = true, st.stopped })
-		if stopped {
-			conn.Close()
-		}
-	case http.StateClosed:
-		s.state.update(func(st *serverState) { delete(st.conns, conn) })
-		if socket {
-			s.sockets.Done()
-		}
+	})
+	if stopped {
+		conn.Close()
 	}
+}
+
+// open is the number of connections.
+func (s *Server) open() (n int) {
+	s.state.update(func(st *serverState) { n = len(st.conns) })
+	return n
 }
 
 // endpoint counts the requests to a handler and applies the fault to them.
@@ -163,8 +161,7 @@ func (s *Server) endpoint(honest http.Handler) http.Handler {
 			st.most = max(st.most, st.inFlight)
 			fault = st.fault
 		})
-		// The end of the answer is sent after this handler has returned, so a client
-		// that has read it all and sends another request finds this one counted out.
+		// Before the end of the answer is sent, and so before a client's next request.
 		defer s.state.update(func(st *serverState) { st.inFlight-- })
 
 		// net/http cancels the context of a closed connection only after the body was read.
@@ -174,11 +171,11 @@ func (s *Server) endpoint(honest http.Handler) http.Handler {
 			return
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		handler := honest
 		if fault != nil {
-			handler = fault(honest)
+			fault(w, r, honest)
+			return
 		}
-		handler.ServeHTTP(w, r)
+		honest.ServeHTTP(w, r)
 	})
 }
 

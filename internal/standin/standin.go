@@ -1,8 +1,6 @@
 // Package standin provides a stand-in Auth0 tenant and a stand-in IMS, for the demo
-// and for tests.
-//
-// NOT FOR PRODUCTION. It gives user tokens to everyone, keeps its keys in memory,
-// checks only what the token server depends on, and misbehaves on request.
+// and for tests. NOT FOR PRODUCTION: it gives user tokens to everyone, checks only
+// what the token server depends on, and misbehaves on request.
 //
 // In a test, in a testing/synctest bubble too, where sockets cannot be used:
 //
@@ -22,7 +20,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
+	"time"
 )
 
 // The hosts of both servers in Transport, and until Start. RFC 6761 §6.2 keeps .test
@@ -44,7 +42,6 @@ type Standin struct {
 }
 
 // New makes both, with new keys. Nothing listens until Start; Transport works at once.
-// An error means that the system has no randomness.
 func New() (*Standin, error) {
 	var keys [3]Key
 	for i := range keys {
@@ -53,16 +50,10 @@ func New() (*Standin, error) {
 			return nil, err
 		}
 	}
-	return newStandin(keys)
+	return newStandin(keys[0], keys[1], keys[2])
 }
 
-// Fresh makes another Standin, as New does, but with the keys that s has now, which
-// saves the time to make them. Nothing else is shared.
-func (s *Standin) Fresh() (*Standin, error) {
-	return newStandin([3]Key{s.Tenant.Key(), s.Tenant.NextKey(), s.IMS.key})
-}
-
-func newStandin(keys [3]Key) (*Standin, error) {
+func newStandin(current, next, ims Key) (*Standin, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -72,34 +63,29 @@ func newStandin(keys [3]Key) (*Standin, error) {
 		return nil, err
 	}
 	return &Standin{
-		Tenant:      newTenant(certificate, keys[0], keys[1]),
-		IMS:         newIMS(certificate, keys[2]),
+		Tenant:      newTenant(certificate, current, next),
+		IMS:         newIMS(certificate, ims),
 		certificate: certificate,
 	}, nil
 }
 
 // Start makes each listen on a free port of 127.0.0.1, over TLS. From then on
-// Tenant.Domain and IMS.URL have that port. A second Start is an error.
+// Tenant.Domain and IMS.URL have that port. Call it once, and Close after an error too.
 func (s *Standin) Start() error {
-	if s.Tenant.host() != tenantName {
-		return errors.New("standin: already started")
-	}
 	if err := s.Tenant.listen("127.0.0.1:0"); err != nil {
 		return err
 	}
-	if err := s.IMS.listen("127.0.0.1:0"); err != nil {
-		s.Tenant.Stop()
-		return err
-	}
-	return nil
+	return s.IMS.listen("127.0.0.1:0")
 }
 
-// Close stops both and waits until all their goroutines for sockets have ended. A
-// hand-written Fault that ignores its request's context delays it. Safe twice.
+// Close stops both and waits until no request is in progress. A hand-written Fault
+// that ignores its request's context delays it. Safe twice.
 func (s *Standin) Close() {
 	for _, server := range []*Server{&s.Tenant.Server, &s.IMS.Server} {
 		server.Stop()
-		server.sockets.Wait()
+		for server.open() > 0 {
+			time.Sleep(time.Millisecond)
+		}
 	}
 }
 

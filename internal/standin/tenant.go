@@ -27,11 +27,7 @@ type tenantKeys struct {
 
 func newTenant(certificate tls.Certificate, current, next Key) *Tenant {
 	t := &Tenant{keys: locked[tenantKeys]{v: tenantKeys{current: current, next: next}}}
-	honest := http.HandlerFunc(t.serveJWKS)
-	mux := http.NewServeMux()
-	mux.Handle("GET /.well-known/jwks.json", t.endpoint(honest))
-	mux.Handle("GET "+elsewhere, honest)
-	t.init(tenantName, certificate, mux)
+	t.init(tenantName, certificate, "GET", "/.well-known/jwks.json", t.serveJWKS)
 	return t
 }
 
@@ -55,9 +51,8 @@ func (t *Tenant) Claims(aud any) Claims {
 	}
 }
 
-// Organization returns the claims of a token that was requested with an Auth0
-// organization, for the change of IDToken and AccessToken. Auth0 writes org_name in
-// lower case, and leaves it out unless the tenant allows names.
+// Organization returns the claims that a login with an Auth0 organization adds. Auth0
+// writes the name in lower case, and leaves it out unless the tenant allows names.
 func Organization(id, name string) Claims { return Claims{"org_id": id, "org_name": name} }
 
 // IDToken returns what the iOS sample sends: aud is the app, and personal data is
@@ -100,9 +95,8 @@ func (t *Tenant) Sign(header, claims Claims) string {
 	return t.SignWith(t.Key(), header, claims)
 }
 
-// SignWith makes a token with a key, which need not be the tenant's. The header's
-// defaults are RS256, JWT and the key's kid; the signature is RS256 whatever the
-// header says. A nil value deletes, in header and claims.
+// SignWith makes a token with a key, which need not be the tenant's. The signature is
+// RS256 whatever the header says. A nil value deletes, in header and claims.
 func (t *Tenant) SignWith(key Key, header, claims Claims) string {
 	defaults := Claims{"alg": "RS256", "typ": "JWT", "kid": key.ID}
 	return sign(key, merged(defaults, header), merged(Claims{}, claims))
@@ -114,8 +108,8 @@ func (t *Tenant) Key() Key { return t.keys.get().current }
 // NextKey is published and will sign after Rotate.
 func (t *Tenant) NextKey() Key { return t.keys.get().next }
 
-// Rotate makes the next key the current one. The former one stays published. It makes
-// a new RSA key, which takes some 100 ms.
+// Rotate makes the next key the current one, and a new next one, which takes some
+// 100 ms. The former one stays published.
 func (t *Tenant) Rotate() {
 	key, err := newKey()
 	if err != nil {

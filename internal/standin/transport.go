@@ -10,13 +10,8 @@ import (
 
 // Transport reaches both servers without sockets, under the names they have before
 // Start and those they have after. It is an [http.Transport] over [net.Pipe] with a
-// real [http.Server] behind it, so it behaves as over sockets, but for TLS. Errors:
-//
-//   - the request's context ends: the context's error
-//   - the server is stopped: a [*net.OpError] that is syscall.ECONNREFUSED
-//   - the connection is closed without an answer (HangUp, Stop): io.EOF
-//   - the connection is closed within the body (Truncated, Stop): io.ErrUnexpectedEOF
-//   - any other host: a [*net.OpError] around a [*net.DNSError]
+// real [http.Server] behind it, so answers and errors are as over sockets, but for TLS.
+// Another host does not exist.
 //
 // All channels, timers and goroutines are made within RoundTrip, so in the caller's
 // synctest bubble. Close the response's body, or goroutines are left waiting.
