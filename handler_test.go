@@ -508,7 +508,7 @@ func TestMetrics(t *testing.T) {
 		f.request("GET", "/getToken")
 		want(`requests_total{status="200",reason="ok"} 1`, `requests_total{status="401",reason="no_token"} 1`, `requests_total{status="401",reason="expired"} 0`,
 			`request_duration_seconds_count 2`, `grants_total{result="ok"} 1`, `key_fetches_total{result="ok"} 1`,
-			`token_expiry_timestamp_seconds `+strconv.FormatInt(begun.Add(time.Hour).Unix(), 10))
+			fmt.Sprint("token_expiry_timestamp_seconds ", float64(begun.Add(time.Hour).Unix())))
 		f.s.Tenant.Misbehave(standin.HangUp())
 		time.Sleep(2 * time.Hour)
 		want("keys_age_seconds 7200") // since the last good fetch
