@@ -96,9 +96,10 @@ func newVerifier(c config, transport http.RoundTripper, report func(time.Duratio
 	}
 }
 
-// verify checks a user token and returns its subject, as the log may show it, once
-// its signature is verified. If there are no keys it waits for a fetch in progress,
-// until ctx ends. Its errors are problems, or wrap one.
+// verify checks a user token and returns its subject, as the log may show it. If
+// there are no keys it waits for a fetch in progress, until ctx ends. Its errors
+// are problems, or wrap one; with errScope and errOrganization the subject is
+// known.
 func (v *verifier) verify(ctx context.Context, raw string) (subject string, err error) {
 	keys, err := v.keys.Get(ctx)
 	if err != nil {
@@ -135,8 +136,10 @@ func (v *verifier) verify(ctx context.Context, raw string) (subject string, err 
 		return "", parseProblem(token, err)
 	}
 	err = v.checkClaims(claims, err)
-	subject, _ = claims["sub"].(string)
-	subject = telemetry.Subject(subject)
+	if err == nil || err == errScope || err == errOrganization { // the caller is who the token says
+		subject, _ = claims["sub"].(string)
+		subject = telemetry.Subject(subject)
+	}
 	if err == nil {
 		expiry, _ := claims.GetExpirationTime() // present: checked
 		keys.verified.Put(id, subject, expiry.Add(leeway))

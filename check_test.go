@@ -151,9 +151,9 @@ func TestCheckTokens(t *testing.T) {
 		{name: "no organization", token: goodToken, environ: organization, want: refused(errOrganization, "org_id is missing")},
 		{name: "unknown key", token: headed(standin.Claims{"kid": "k\n1"}), want: refused(errUnknownKey, `no key "k\n1"`)},
 		{name: "unknown key, and Auth0 goes down after the first fetch", token: headed(standin.Claims{"kid": "new"}), spoil: func(s *standin.Standin) {
-			s.IMS.Misbehave(func(honest http.Handler) http.Handler {
+			s.IMS.Misbehave(func(w http.ResponseWriter, r *http.Request, honest http.Handler) {
 				s.Tenant.Stop()
-				return honest
+				honest.ServeHTTP(w, r)
 			})
 		}, want: []string{"no a user token not checked: " + errKeysOutdated.text}},
 		{name: "HS256", token: headed(standin.Claims{"alg": "HS256"}), want: refused(errAlgorithm, `"HS256"`, "RS256")},

@@ -20,7 +20,7 @@ func TestShortestTokenLifeOfTheDemo(t *testing.T) {
 		f.s.IMS.Misbehave(standin.Delay(100 * time.Millisecond))
 		f.run(t)
 		for range 300 {
-			text := body(t, f.getToken("Accept", "application/json"))
+			text := f.getToken("Accept", "application/json").Body.String()
 			var got struct {
 				Token   string `json:"access_token"`
 				Expires int    `json:"expires_in"`

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"itwin-token-server/internal/fresh"
 	"itwin-token-server/internal/standin"
 	"itwin-token-server/internal/telemetry"
 )
@@ -53,512 +56,438 @@ func (f *fixture) run(t testing.TB) {
 	background(t, f.tokens.Run)
 }
 
-// request sends a request to the real routes; headers are names and values in turn.
-func (f *fixture) request(method, path string, headers ...string) *http.Response {
+// serving runs a test with a service that fetches, in a bubble.
+func serving(t *testing.T, change func(*config), test func(f *fixture)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { test(start(t, change)) })
+}
+
+// request sends a request, such as "GET /x", to the real routes; headers are names and
+// values in turn.
+func (f *fixture) request(line string, headers ...string) *httptest.ResponseRecorder {
+	method, path, _ := strings.Cut(line, " ")
 	r := httptest.NewRequest(method, path, nil)
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Add(headers[i], headers[i+1])
+	for pair := range slices.Chunk(headers, 2) {
+		r.Header.Add(pair[0], pair[1])
 	}
 	w := httptest.NewRecorder()
 	f.handler.ServeHTTP(w, r)
-	return w.Result()
+	return w
 }
 
-// getToken sends an access token and perhaps more headers.
-func (f *fixture) getToken(headers ...string) *http.Response {
-	return f.request("GET", "/getToken", append(headers, "Authorization", "Bearer "+f.s.Tenant.AccessToken(testAudience))...)
+// send sends a user token and perhaps more headers; getToken sends an access token.
+func (f *fixture) send(token string, headers ...string) *httptest.ResponseRecorder {
+	return f.request("GET /getToken", append(headers, "Authorization", "Bearer "+token)...)
 }
 
-func body(t *testing.T, resp *http.Response) string {
-	t.Helper()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
+func (f *fixture) getToken(headers ...string) *httptest.ResponseRecorder {
+	return f.send(f.s.Tenant.AccessToken(testAudience), headers...)
 }
 
 func TestAGoodTokenGetsTheITwinToken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := start(t, nil)
-		resp := d.getToken()
-		text := body(t, resp)
-		if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
-			t.Errorf("status %d, %s; want 200, text/plain", resp.StatusCode, resp.Header.Get("Content-Type"))
+	serving(t, nil, func(f *fixture) {
+		resp := f.getToken()
+		if got := resp.Header().Get("Content-Type"); resp.Code != 200 || got != "text/plain; charset=utf-8" {
+			t.Errorf("status %d, %s; want 200, text/plain", resp.Code, got)
 		}
-		if issued := d.s.IMS.Issued(); len(issued) != 1 || text != "Bearer "+issued[0] {
+		// The iOS sample takes the second word, the Android sample what is behind "Bearer ".
+		if issued := f.s.IMS.Issued(); len(issued) != 1 || resp.Body.String() != "Bearer "+issued[0] {
 			t.Errorf("the body is not exactly Bearer and the token that IMS issued")
 		}
-		// The iOS sample takes the second word, the Android sample what is
-		// behind "Bearer ", and its exp.
-		ios := strings.Split(text, " ")[1]
-		android := text[len("Bearer "):]
-		if !d.s.IMS.Valid(ios) || !d.s.IMS.Valid(android) {
-			t.Error("the samples' parsing does not give the token")
-		}
 		for _, scheme := range []string{"bearer", "BEARER", "bEaReR", "Bearer "} {
-			resp := d.request("GET", "/getToken", "Authorization", scheme+" "+d.s.Tenant.IDToken(testClient))
-			if resp.StatusCode != 200 {
-				t.Errorf("scheme %q: status %d, want 200", scheme, resp.StatusCode)
+			authorization := scheme + " " + f.s.Tenant.IDToken(testClient)
+			for _, method := range []string{"GET", "HEAD"} {
+				if resp := f.request(method+" /getToken", "Authorization", authorization); resp.Code != 200 {
+					t.Errorf("%s with the scheme %q: status %d, want 200", method, scheme, resp.Code)
+				}
 			}
 		}
 	})
 }
 
 func TestJSON(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := start(t, nil)
-		d.getToken()
+	serving(t, nil, func(f *fixture) {
+		f.getToken()
 		time.Sleep(100*time.Second + time.Millisecond)
-		for _, accept := range []string{"application/json", "text/html, application/json;q=0.9", "Application/JSON"} {
-			resp := d.getToken("Accept", accept)
-			var got map[string]any
-			if err := json.Unmarshal([]byte(body(t, resp)), &got); err != nil {
-				t.Fatal(err)
-			}
-			if len(got) != 3 || !d.s.IMS.Valid(fmt.Sprint(got["access_token"])) || got["token_type"] != "Bearer" || got["expires_in"] != 3499.0 {
-				t.Errorf("Accept %s: got %v, want the token, Bearer, 3499 s", accept, got)
-			}
-			if ct := resp.Header.Get("Content-Type"); ct != "application/json" {
-				t.Errorf("Accept %s: Content-Type %s", accept, ct)
-			}
+		resp := f.getToken("Accept", "text/html, application/json;q=0.9")
+		var got map[string]any
+		if err := json.Unmarshal(resp.Body.Bytes(), &got); err != nil {
+			t.Fatal(err)
 		}
-		for _, accept := range []string{"*/*", "text/plain", "text/html"} {
-			if text := body(t, d.getToken("Accept", accept)); !strings.HasPrefix(text, "Bearer ") {
+		if len(got) != 3 || !f.s.IMS.Valid(fmt.Sprint(got["access_token"])) || got["token_type"] != "Bearer" || got["expires_in"] != 3499.0 {
+			t.Errorf("got %v, want the token, Bearer, 3499 s", got)
+		}
+		if got := resp.Header().Get("Content-Type"); got != "application/json" {
+			t.Errorf("Content-Type %s, want application/json", got)
+		}
+		for _, accept := range []string{"*/*", "application/json, text/plain, */*"} { // the second is axios's
+			if text := f.getToken("Accept", accept).Body.String(); !strings.HasPrefix(text, "Bearer ") {
 				t.Errorf("Accept %s: got JSON, want text", accept)
 			}
 		}
-		resp := d.request("GET", "/getToken", "Accept", "application/json")
-		if text := body(t, resp); text != `{"error":"missing_token","error_description":"send the user's Auth0 token as Authorization: Bearer \u003ctoken\u003e"}` {
-			t.Errorf("an error as JSON is %s", text)
+		resp = f.request("GET /getToken", "Accept", "application/json")
+		if err := json.Unmarshal(resp.Body.Bytes(), &got); err != nil || got["error"] != errNoToken.code || got["error_description"] != errNoToken.text {
+			t.Errorf("an error as JSON is %s", resp.Body)
 		}
 	})
-}
-
-func TestHeadIsGetWithoutABody(t *testing.T) {
-	d := start(t, nil)
-	server := httptest.NewServer(d.handler)
-	defer server.Close()
-	for _, token := range []string{d.s.Tenant.AccessToken(testAudience), "rubbish"} {
-		var answers [2]*http.Response
-		for i, method := range []string{"GET", "HEAD"} {
-			req, err := http.NewRequest(method, server.URL+"/getToken", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			req.Header.Set("Authorization", "Bearer "+token)
-			if answers[i], err = http.DefaultClient.Do(req); err != nil {
-				t.Fatal(err)
-			}
-			defer answers[i].Body.Close()
-		}
-		get, head := answers[0], answers[1]
-		if get.StatusCode != head.StatusCode || get.ContentLength != head.ContentLength || get.Header.Get("WWW-Authenticate") != head.Header.Get("WWW-Authenticate") {
-			t.Errorf("GET %d of %d bytes, HEAD %d of %d; want the same", get.StatusCode, get.ContentLength, head.StatusCode, head.ContentLength)
-		}
-		if text := body(t, head); text != "" {
-			t.Errorf("HEAD has a body: %q", text)
-		}
-	}
 }
 
 func TestRefusals(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := start(t, func(c *config) { c.RequiredScopes = []string{"itwin", "read"} })
-		good := "Bearer " + d.s.Tenant.AccessToken(testAudience, standin.Claims{"scope": "itwin read"})
-		description := func(code, words string) string {
-			return realm + `, error="` + code + `", error_description="` + words + `"`
+	serving(t, func(c *config) { c.RequiredScopes = []string{"itwin", "read"} }, func(f *fixture) {
+		token := f.s.Tenant.AccessToken(testAudience, standin.Claims{"scope": "itwin read"})
+		good := "Bearer " + token
+		type refusal struct {
+			name          string
+			authorization []string
+			status        int
+			want          problem
 		}
-		for _, tt := range []struct {
-			name      string
-			headers   []string
-			status    int
-			challenge string
-		}{
-			{"no token", nil, 401, realm},
-			{"another scheme", []string{"Authorization", "Basic dTpw"}, 401, realm},
-			{"the scheme alone", []string{"Authorization", "Bearer"}, 401, realm},
-			{"the scheme and spaces", []string{"Authorization", "Bearer   "}, 401, realm},
-			{"an empty header", []string{"Authorization", ""}, 401, realm},
-			{"a token without a scheme", []string{"Authorization", good[7:]}, 401, realm},
-			{"two headers", []string{"Authorization", good, "Authorization", good}, 400, description("invalid_request", "send one Authorization header")},
-			{"an opaque token", []string{"Authorization", "Bearer " + d.s.Tenant.OpaqueToken()}, 401, description("invalid_token", errNotJWT.text)},
-			{"two tokens", []string{"Authorization", good + " " + good[7:]}, 401, description("invalid_token", errNotJWT.text)},
-			{"the scheme twice", []string{"Authorization", "Bearer " + good}, 401, description("invalid_token", errTwoSchemes.text)},
-			{"the scheme twice, in another case", []string{"Authorization", "bearer  BEARER " + good[7:]}, 401, description("invalid_token", errTwoSchemes.text)},
-			{"rubbish", []string{"Authorization", "Bearer \x00\xff<>\"\\"}, 401, description("invalid_token", errNotJWT.text)},
-			{"a token too long", []string{"Authorization", "Bearer " + strings.Repeat("a", maxToken+1)}, 401, description("invalid_token", errTooLong.text)},
-			{"expired", []string{"Authorization", "Bearer " + d.s.Tenant.AccessToken(testAudience, standin.Claims{"exp": 1})}, 401, description("invalid_token", "expired")},
-			{"no scope", []string{"Authorization", "Bearer " + d.s.Tenant.AccessToken(testAudience)}, 403, description("insufficient_scope", errScope.text) + `, scope="itwin read"`},
-		} {
-			resp := d.request("GET", "/getToken", tt.headers...)
-			if got := resp.Header.Get("WWW-Authenticate"); resp.StatusCode != tt.status || got != tt.challenge {
-				t.Errorf("%s: %d with %s; want %d with %s", tt.name, resp.StatusCode, got, tt.status, tt.challenge)
-			}
-			if resp.Header.Get("Retry-After") != "" {
-				t.Errorf("%s: Retry-After, want none", tt.name)
-			}
-			if text := body(t, resp); text == "" || len(text) > 100 || strings.Contains(text, "ey") {
-				t.Errorf("%s: the body is %q, want a few fixed words", tt.name, text)
-			}
+		refusals := []refusal{
+			{"no token", nil, 401, errNoToken},
+			{"another scheme", []string{"Basic dTpw"}, 401, errNoToken},
+			{"the scheme alone", []string{"Bearer"}, 401, errNoToken},
+			{"the scheme and spaces", []string{"Bearer   "}, 401, errNoToken},
+			{"an empty header", []string{""}, 401, errNoToken},
+			{"a token without a scheme", []string{token}, 401, errNoToken},
+			{"two headers", []string{good, good}, 400, errTwoHeaders},
+			{"an opaque token", []string{"Bearer " + f.s.Tenant.OpaqueToken()}, 401, errNotJWT},
+			{"two tokens", []string{good + " " + token}, 401, errNotJWT},
+			{"the scheme twice", []string{"Bearer " + good}, 401, errTwoSchemes},
+			{"the scheme twice, in another case", []string{"bearer  BEARER " + token}, 401, errTwoSchemes},
+			{"rubbish", []string{"Bearer \x00\xff<>\"\\"}, 401, errNotJWT},
+			{"a token too long", []string{"Bearer " + strings.Repeat("a", maxToken+1)}, 401, errTooLong},
+			{"expired", []string{"Bearer " + f.s.Tenant.AccessToken(testAudience, standin.Claims{"exp": 1})}, 401, errExpired},
+			{"no scope", []string{"Bearer " + f.s.Tenant.AccessToken(testAudience)}, 403, errScope},
 		}
-		if resp := d.request("GET", "/getToken", "Authorization", good); resp.StatusCode != 200 {
-			t.Errorf("a good token: status %d, want 200", resp.StatusCode)
-		}
-	})
-}
-
-// What a program sends that had no token yet.
-func TestEmptyValuesAsTokens(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := start(t, nil)
-		for _, value := range []string{
+		for _, empty := range []string{ // what programs send that had no token yet
 			"undefined", "null", "[object Object]", "[object Promise]", "NaN", "{}", "[]", "None", "nil", "(null)", "<nil>", "false",
-			"Undefined", `"undefined"`, `""`, "''", "Optional(\"eyJ\")",
+			"Undefined", `"undefined"`, `""`, "''", `Optional("eyJ")`,
 		} {
-			resp := f.request("GET", "/getToken", "Authorization", "Bearer "+value, "Accept", "application/json")
-			if text := body(t, resp); resp.StatusCode != 401 || !strings.Contains(text, errNoUserToken.text) {
-				t.Errorf("Bearer %s: %d %s, want 401 %s", value, resp.StatusCode, text, errNoUserToken.text)
+			refusals = append(refusals, refusal{empty, []string{"Bearer " + empty}, 401, errNoUserToken})
+		}
+		for _, tt := range refusals {
+			var headers []string
+			for _, value := range tt.authorization {
+				headers = append(headers, "Authorization", value)
+			}
+			challenge := realm
+			if tt.want != errNoToken {
+				challenge += fmt.Sprintf(`, error="%s", error_description="%s"`, tt.want.code, tt.want.text)
+			}
+			if tt.status == 403 {
+				challenge += `, scope="itwin read"`
+			}
+			resp := f.request("GET /getToken", headers...)
+			if got := resp.Header().Get("WWW-Authenticate"); resp.Code != tt.status || got != challenge || resp.Header().Get("Retry-After") != "" {
+				t.Errorf("%s: %d, %v; want %d with %s", tt.name, resp.Code, resp.Header(), tt.status, challenge)
+			}
+			if text := resp.Body.String(); text != tt.want.text+"\n" {
+				t.Errorf("%s: the body is %q, want %q", tt.name, text, tt.want.text)
 			}
 		}
+		if resp := f.request("GET /getToken?access_token=" + token); resp.Code != 401 || resp.Header().Get("WWW-Authenticate") != realm {
+			t.Errorf("a token in the query: %d, want 401 as for none", resp.Code)
+		}
+		if resp := f.send(token); resp.Code != 200 {
+			t.Errorf("a good token: status %d, want 200", resp.Code)
+		}
 	})
 }
 
-// A token costs at most a few times as much to refuse as to accept: jwt decodes
-// the claims first, so the number of values in them is bounded.
+// The status says the same as the code: apps act on either.
+func TestStatusesOfProblems(t *testing.T) {
+	codes := map[string][]int{
+		"missing_token": {401}, "invalid_request": {400}, "invalid_token": {401}, "insufficient_scope": {403}, "temporarily_unavailable": {502, 503, 504},
+	}
+	for _, p := range requestProblems() {
+		if !slices.Contains(codes[p.code], p.status) {
+			t.Errorf("%s: %s with status %d, want %v", p.reason, p.code, p.status, codes[p.code])
+		}
+	}
+	for err, want := range map[error]problem{&fresh.Error{Err: fresh.ErrNotFetched}: errUnreachable, errors.New("unforeseen"): errRefused} {
+		if got := problemOf(err); got != want {
+			t.Errorf("problemOf(%v) = %v, want %v", err, got, want)
+		}
+	}
+}
+
+// jwt decodes a token before it verifies the signature, so the number of its values is
+// bounded: refusing the worst takes about 1,300 allocations, not tens of thousands.
 func TestTheWorstTokenThatFitsIsCheapToRefuse(t *testing.T) {
-	f := start(t, nil)
-	forge := forger{t, f.s.Tenant}
-	claims := strings.TrimSuffix(forge.json(forge.claims(nil)), "}")
-	cost := func(token string) float64 {
-		return testing.AllocsPerRun(10, func() { verify(f.users, token) })
-	}
-	next := 0
-	normal := cost(forge.with(nil)) // remembered after the first
-	normal = testing.AllocsPerRun(10, func() {
-		next++
-		verify(f.users, forge.with(standin.Claims{"jti": next}))
-	}) - testing.AllocsPerRun(10, func() { forge.with(standin.Claims{"jti": next}) }) + normal
-	for name, values := range map[string]func(n int) string{
-		"nested arrays":  func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) },
-		"nested objects": func(n int) string { return strings.Repeat(`{"":`, n) + "0" + strings.Repeat("}", n) },
-		"empty objects":  func(n int) string { return "[" + strings.Repeat("{},", n) + "0]" },
-		"empty arrays":   func(n int) string { return "[" + strings.Repeat("[],", n) + "0]" },
-		"numbers":        func(n int) string { return "[" + strings.Repeat("1e9,", n) + "0]" },
-		"texts":          func(n int) string { return "[" + strings.Repeat(`"",`, n) + "0]" },
-	} {
+	f := newForger(t, nil)
+	header, claims := f.texts()
+	for open, end := range map[string]string{"[": "]", `{"":`: "}", "{},": "", "[],": "", "1e9,": "", `"",`: ""} {
 		token := func(n int) string {
-			honest := forge.raw(forge.json(forge.header(nil)), claims+`,"x":`+values(n)+"}")
-			return honest[:strings.LastIndexByte(honest, '.')+1] + b64("forged")
+			values := "[" + strings.Repeat(open, n) + "0" + strings.Repeat(end, n) + "]"
+			return signedPart(f.raw(header, strings.TrimSuffix(claims, "}")+`,"x":`+values+"}")) + "." + b64("forged")
 		}
-		largest := ""
-		for n := 50; len(token(n)) <= maxToken && verify(f.users, token(n)) == errSignature; n += 50 {
-			largest = token(n)
+		n := 50
+		for n < 1000 && f.verify(token(n+50)) == errSignature {
+			n += 50
 		}
-		if got := cost(largest); largest == "" || got > 15*normal {
-			t.Errorf("%s: refusing a token of %d bytes takes %v allocations, accepting a normal one %v", name, len(largest), got, normal)
+		largest := token(n)
+		if got := testing.AllocsPerRun(10, func() { f.verify(largest) }); got > 1400 {
+			t.Errorf("refusing %d of %s takes %v allocations, want at most 1,400", n, open, got)
 		}
-		if err := verify(f.users, token(1000)); err != errTooLong {
-			t.Errorf("%s: verify(1000 values) = %v, want %v", name, err, errTooLong)
+		if err := f.verify(token(1000)); err != errTooLong {
+			t.Errorf("verify(1000 of %s) = %v, want %v", open, err, errTooLong)
 		}
 	}
-}
-
-func TestATokenInTheQueryIsNotRead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := start(t, nil)
-		resp := d.request("GET", "/getToken?access_token="+d.s.Tenant.AccessToken(testAudience))
-		if got := resp.Header.Get("WWW-Authenticate"); resp.StatusCode != 401 || got != realm {
-			t.Errorf("%d with %s, want 401 with %s", resp.StatusCode, got, realm)
-		}
-	})
 }
 
 func TestOtherMethodsAndPaths(t *testing.T) {
-	d := prepare(t, nil)
-	for _, tt := range []struct {
-		method, path string
-		status       int
-	}{
-		{"POST", "/getToken", 405}, {"PUT", "/getToken", 405}, {"DELETE", "/getToken", 405}, {"PATCH", "/getToken", 405}, {"OPTIONS", "/getToken", 405}, {"BREW", "/getToken", 405},
-		{"POST", "/healthz", 405}, {"DELETE", "/readyz", 405},
-		{"GET", "/", 404}, {"GET", "/gettoken", 404}, {"GET", "/getToken/", 404}, {"GET", "/getToken/x", 404}, {"POST", "/nothing", 404}, {"GET", "/.env", 404}, {"GET", "/demo/userToken", 404},
-		{"GET", "/healthz", 200}, {"HEAD", "/healthz", 200},
+	f := prepare(t, nil)
+	for status, requests := range map[int][]string{
+		405: {"POST /getToken", "PUT /getToken", "DELETE /getToken", "PATCH /getToken", "OPTIONS /getToken", "BREW /getToken", "POST /healthz", "DELETE /readyz"},
+		404: {"GET /", "GET /gettoken", "GET /getToken/", "GET /getToken/x", "GET //getToken", "POST /nothing", "GET /.env", "GET /demo/userToken"},
+		200: {"GET /healthz", "HEAD /healthz"},
 	} {
-		resp := d.request(tt.method, tt.path)
-		if resp.StatusCode != tt.status {
-			t.Errorf("%s %s: %d, want %d", tt.method, tt.path, resp.StatusCode, tt.status)
-		}
-		if allow := resp.Header.Get("Allow"); (allow == "GET, HEAD") != (tt.status == 405) {
-			t.Errorf("%s %s: Allow %q", tt.method, tt.path, allow)
+		for _, request := range requests {
+			resp := f.request(request)
+			if allow := resp.Header().Get("Allow"); resp.Code != status || (allow == "GET, HEAD") != (status == 405) {
+				t.Errorf("%s: %d with Allow %q, want %d", request, resp.Code, allow, status)
+			}
 		}
 	}
-	if d.log.String() != "" {
-		t.Errorf("they are logged at info: %s", d.log)
+	if f.log.String() != "" {
+		t.Errorf("they are logged at info: %s", f.log)
 	}
 }
 
+// internal/server tests the headers themselves.
 func TestEveryAnswerHasTheHeaders(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := start(t, nil)
-		answers := map[string]*http.Response{
-			"200": d.getToken(), "JSON": d.getToken("Accept", "application/json"), "401": d.request("GET", "/getToken"), "404": d.request("GET", "/x"),
-			"405": d.request("POST", "/getToken"), "healthz": d.request("GET", "/healthz"), "readyz": d.request("GET", "/readyz"),
-			"a path to clean": d.request("GET", "//x/../getToken"),
-			"preflight":       d.request("OPTIONS", "/getToken", "Origin", "https://app.example", "Access-Control-Request-Method", "GET"),
-		}
-		d.s.IMS.Stop()
-		time.Sleep(time.Hour)
-		answers["503"] = d.getToken()
-		for name, resp := range answers {
-			for header, want := range map[string]string{
-				"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
-				"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "WWW-Authenticate, Retry-After",
-			} {
-				if got := resp.Header.Get(header); got != want {
-					t.Errorf("%s: %s is %q, want %q", name, header, got, want)
+	serving(t, func(c *config) { c.Origins = []string{"https://app.example"} }, func(f *fixture) {
+		check := func(origin, allowed string) {
+			t.Helper()
+			answers := []*httptest.ResponseRecorder{
+				f.getToken("Origin", origin), f.getToken("Origin", origin, "Accept", "application/json"),
+				f.request("OPTIONS /getToken", "Origin", origin, "Access-Control-Request-Method", "GET"),
+			}
+			for _, line := range []string{"GET /getToken", "GET /x", "POST /getToken", "GET /healthz", "GET /readyz", "GET //x/../getToken"} {
+				answers = append(answers, f.request(line, "Origin", origin))
+			}
+			for i, resp := range answers {
+				for header, want := range map[string]string{
+					"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Vary": "Origin", "Access-Control-Allow-Origin": allowed,
+				} {
+					if got := resp.Header().Get(header); got != want {
+						t.Errorf("answer %d, %d: %s is %q, want %q", i, resp.Code, header, got, want)
+					}
 				}
 			}
 		}
-		preflight := answers["preflight"]
-		if preflight.StatusCode != 204 || preflight.Header.Get("Access-Control-Allow-Headers") != "Authorization, *" || preflight.Header.Get("Access-Control-Max-Age") == "" {
-			t.Errorf("preflight: %d, %v", preflight.StatusCode, preflight.Header)
-		}
-	})
-}
-
-func TestOnlyListedOriginsMayRead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := start(t, func(c *config) { c.Origins = []string{"https://app.example", "http://localhost:3000"} })
-		for origin, allowed := range map[string]bool{
-			"https://app.example": true, "http://localhost:3000": true,
-			"https://app.example.evil": false, "http://app.example": false, "https://APP.example": false, "null": false, "*": false, "": false,
-		} {
-			for _, resp := range []*http.Response{
-				d.getToken("Origin", origin), d.request("GET", "/getToken", "Origin", origin),
-				d.request("OPTIONS", "/getToken", "Origin", origin, "Access-Control-Request-Method", "GET"),
-			} {
-				got := resp.Header.Get("Access-Control-Allow-Origin")
-				if (got == origin && got != "") != allowed || !allowed && got != "" {
-					t.Errorf("origin %q is allowed %q", origin, got)
-				}
-				if resp.Header.Get("Vary") != "Origin" {
-					t.Errorf("origin %q: Vary %q, want Origin", origin, resp.Header.Get("Vary"))
-				}
-			}
-		}
+		check("https://app.example", "https://app.example")
+		check("https://other.example", "")
+		f.s.IMS.Stop()
+		time.Sleep(time.Hour) // getToken is 503
+		check("https://app.example", "https://app.example")
 	})
 }
 
 func TestOutagesAreNotTheCallersFault(t *testing.T) {
 	for _, tt := range []struct {
-		name           string
-		auth0, ims     standin.Fault
-		stop           bool // refuse connections, both
-		status         int
-		after, atLeast time.Duration
+		name       string
+		auth0, ims standin.Fault
+		status     int
+		took       time.Duration
 	}{
 		{name: "Auth0 says 503", auth0: standin.Status(503), status: 503},
-		{name: "Auth0 speaks HTML", auth0: standin.Answer(200, "text/html", "<p>"), status: 503},
-		{name: "Auth0 hangs", auth0: standin.Hang(), status: 503, atLeast: maxWait},
-		{name: "both refuse connections", stop: true, status: 503},
+		{name: "Auth0 speaks HTML", auth0: standin.Answer(200, "text/html", "<p>"+standin.Canary), status: 503},
+		{name: "Auth0 hangs", auth0: standin.Hang(), status: 503, took: 10 * time.Second},
+		{name: "both hang up", auth0: standin.HangUp(), ims: standin.HangUp(), status: 503},
 		{name: "IMS refuses", ims: standin.Answer(401, "application/json", `{"error":"invalid_client"}`), status: 502},
 		{name: "IMS says 503", ims: standin.Status(503), status: 502},
-		{name: "IMS speaks HTML", ims: standin.Answer(200, "text/html", "<p>"), status: 502},
+		{name: "IMS speaks HTML", ims: standin.Answer(200, "text/html", "<p>"+standin.Canary), status: 502},
 		{name: "IMS redirects", ims: standin.Redirect("/elsewhere"), status: 502},
 		{name: "IMS hangs up", ims: standin.HangUp(), status: 503},
-		{name: "IMS hangs", ims: standin.Hang(), status: 504, atLeast: maxWait},
+		{name: "IMS hangs", ims: standin.Hang(), status: 504, took: 10 * time.Second},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				d := prepare(t, nil)
-				if tt.auth0 != nil {
-					d.s.Tenant.Misbehave(tt.auth0)
-				}
-				if tt.ims != nil {
-					d.s.IMS.Misbehave(tt.ims)
-				}
-				if tt.stop {
-					d.s.Tenant.Stop()
-					d.s.IMS.Stop()
-				}
-				d.run(t)
-				begun := time.Now()
-				resp := d.getToken("Accept", "application/json")
-				if took := time.Since(begun); took != tt.atLeast {
-					t.Errorf("answered after %v, want %v", took, tt.atLeast)
-				}
-				if resp.StatusCode != tt.status || !slices.Contains([]string{"1", "2"}, resp.Header.Get("Retry-After")) || resp.Header.Get("WWW-Authenticate") != "" {
-					t.Errorf("%d, %v; want %d with Retry-After and no challenge", resp.StatusCode, resp.Header, tt.status)
-				}
-				if text := body(t, resp); strings.Contains(text, standin.Canary) || !strings.HasPrefix(text, `{"error":"temporarily_unavailable"`) {
-					t.Errorf("the body is %s", text)
-				}
-				if strings.Contains(d.log.String(), standin.Canary) {
-					t.Errorf("upstream's text is in the log: %s", d.log)
-				}
-			})
+		synctest.Test(t, func(t *testing.T) {
+			f := prepare(t, nil)
+			f.s.Tenant.Misbehave(tt.auth0)
+			f.s.IMS.Misbehave(tt.ims)
+			f.run(t)
+			begun := time.Now()
+			resp := f.getToken("Accept", "application/json")
+			if took := time.Since(begun); took != tt.took {
+				t.Errorf("%s: answered after %v, want %v", tt.name, took, tt.took)
+			}
+			if retry := resp.Header().Get("Retry-After"); resp.Code != tt.status || retry != "1" && retry != "2" || resp.Header().Get("WWW-Authenticate") != "" {
+				t.Errorf("%s: %d, %v; want %d with Retry-After and no challenge", tt.name, resp.Code, resp.Header(), tt.status)
+			}
+			if text := resp.Body.String(); !strings.HasPrefix(text, `{"error":"temporarily_unavailable"`) || strings.Contains(text+f.log.String(), standin.Canary) {
+				t.Errorf("%s: the body is %s, the log is\n%s", tt.name, text, f.log)
+			}
+			f.s.Tenant.Behave()
+			f.s.IMS.Behave()
+			time.Sleep(15 * time.Second)
+			if resp := f.getToken(); resp.Code != 200 {
+				t.Errorf("%s: %d 15s after its end, want 200", tt.name, resp.Code)
+			}
 		})
 	}
+}
+
+// Callers wait ten seconds at most, also for a fetch that does not end by itself.
+func TestWaitingRequestsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := prepare(t, nil) // nothing is fetched
+		wait := func() {
+			t.Helper()
+			begun := time.Now()
+			if resp := f.getToken(); resp.Code != 503 && resp.Code != 504 || time.Since(begun) != 10*time.Second {
+				t.Errorf("%d after %v, want 503 or 504 after 10s", resp.Code, time.Since(begun))
+			}
+		}
+		wait()
+		background(t, f.users.keys.Run)
+		synctest.Wait()
+		wait()
+	})
 }
 
 // Upstream's Retry-After reaches the callers, and holds for everything that is sent.
 func TestCallersGetTheRemainingPause(t *testing.T) {
 	for _, tt := range []struct {
-		name, retryAfter string
-		pause            int // seconds; 0: none
+		upstream func(*standin.Standin) *standin.Server
+		status   int
+		reason   string
 	}{
-		{"seconds", "12", 12}, {"a date", "Sat, 01 Jan 2000 00:00:12 GMT", 12}, {"an hour", "3600", 300}, {"nonsense", "soon", 0},
+		{func(s *standin.Standin) *standin.Server { return &s.Tenant.Server }, 503, "no_keys"},
+		{func(s *standin.Standin) *standin.Server { return &s.IMS.Server }, 502, "itwin_throttled"},
 	} {
-		synctest.Test(t, func(t *testing.T) { // the clock begins at 2000-01-01T00:00:00Z
+		synctest.Test(t, func(t *testing.T) {
 			f := prepare(t, nil)
-			f.s.IMS.Misbehave(standin.Throttle(tt.retryAfter))
+			server := tt.upstream(f.s)
+			server.Misbehave(standin.Throttle("12"))
 			f.run(t)
-			for second := range 10 {
-				synctest.Wait()
+			synctest.Wait()
+			time.Sleep(500 * time.Millisecond)
+			for left := 12; left > 0; left-- { // and a half less
 				resp := f.getToken()
-				if want := strconv.Itoa(max(1, tt.pause-second)); resp.StatusCode != 502 || tt.pause > 0 && resp.Header.Get("Retry-After") != want {
-					t.Errorf("%s: after %d s: %d with Retry-After %s, want 502 with %s", tt.name, second, resp.StatusCode, resp.Header.Get("Retry-After"), want)
+				if got := resp.Header().Get("Retry-After"); resp.Code != tt.status || got != strconv.Itoa(left) {
+					t.Errorf("%d with Retry-After %s, want %d with %d", resp.Code, got, tt.status, left)
 				}
 				time.Sleep(time.Second)
 			}
-			if n := f.s.IMS.Requests(); (n == 1) != (tt.pause > 0) {
-				t.Errorf("%s: %d grants in 10 s", tt.name, n)
-			}
-			f.s.IMS.Behave()
-			f.getToken() // without a pause, it brings the next grant forward
-			time.Sleep(time.Duration(max(0, tt.pause-10)+2) * time.Second)
-			synctest.Wait()
-			if resp := f.getToken(); resp.StatusCode != 200 {
-				t.Errorf("%s: %d 2 s after the pause, want 200", tt.name, resp.StatusCode)
-			}
-			if tt.pause > 0 && !strings.Contains(f.log.String(), fmt.Sprintf("asked to wait %d s", tt.pause)) {
-				t.Errorf("%s: the log lacks the pause:\n%s", tt.name, f.log)
+			if log := f.log.String(); !strings.Contains(log, "asked to wait 12 s") || !strings.Contains(log, "reason="+tt.reason) {
+				t.Errorf("the log lacks the pause, or the reason %s:\n%s", tt.reason, log)
 			}
 		})
 	}
 }
 
+func TestRetryAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for wait, want := range map[time.Duration]string{-time.Second: "1", 0: "1", time.Second: "1", 1001 * time.Millisecond: "2", 5 * time.Minute: "300"} {
+			if got := retryAfter(&fresh.Error{Retry: time.Now().Add(wait)}); got != want {
+				t.Errorf("retryAfter(in %v) = %s, want %s", wait, got, want)
+			}
+		}
+	})
+}
+
 func TestACallerThatDisconnectsDisturbsNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := prepare(t, nil)
-		d.s.IMS.Misbehave(standin.Delay(2 * time.Second))
-		d.run(t)
+		f := prepare(t, nil)
+		f.s.IMS.Misbehave(standin.Delay(2 * time.Second))
+		f.run(t)
 		ctx, leave := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, leave)
-		r := httptest.NewRequestWithContext(ctx, "GET", "/getToken", nil)
-		r.Header.Set("Authorization", "Bearer "+d.s.Tenant.AccessToken(testAudience))
-		d.handler.ServeHTTP(httptest.NewRecorder(), r)
-		if resp := d.getToken(); resp.StatusCode != 200 || d.s.IMS.Requests() != 1 {
-			t.Errorf("the one who stayed got %d after %d grants, want 200 after 1", resp.StatusCode, d.s.IMS.Requests())
+		r := request(f.s.Tenant.AccessToken(testAudience)).WithContext(ctx)
+		f.handler.ServeHTTP(httptest.NewRecorder(), r)
+		if resp := f.getToken(); resp.Code != 200 || f.s.IMS.Requests() != 1 {
+			t.Errorf("the one who stayed got %d after %d grants, want 200 after 1", resp.Code, f.s.IMS.Requests())
 		}
-		if line := strings.Split(d.log.String(), "\n"); !strings.Contains(d.log.String(), "reason=canceled") {
-			t.Errorf("the one who left is not in the log: %q", line)
+		if !strings.Contains(f.log.String(), "reason=canceled") {
+			t.Errorf("the one who left is not in the log:\n%s", f.log)
 		}
 	})
 }
 
 func TestReadiness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := prepare(t, nil)
+		f := prepare(t, nil)
 		ready := func(status int, text string) {
 			t.Helper()
-			resp := d.request("GET", "/readyz")
-			if got := body(t, resp); resp.StatusCode != status || got != text+"\n" {
-				t.Errorf("readyz = %d %q, want %d %q", resp.StatusCode, got, status, text)
+			synctest.Wait()
+			if resp := f.request("GET /readyz"); resp.Code != status || resp.Body.String() != text+"\n" {
+				t.Errorf("readyz = %d %q, want %d %q", resp.Code, resp.Body, status, text)
 			}
 		}
 		ready(503, "not ready: no Auth0 keys yet, no iTwin token yet")
-		background(t, d.users.keys.Run)
-		synctest.Wait()
+		background(t, f.users.keys.Run)
 		ready(503, "not ready: no iTwin token yet")
-		background(t, d.tokens.Run)
-		synctest.Wait()
+		background(t, f.tokens.Run)
 		ready(200, "ready")
-		d.s.Tenant.Stop()
-		d.s.IMS.Stop()
+		f.s.Tenant.Misbehave(standin.HangUp())
+		f.s.IMS.Misbehave(standin.HangUp())
 		time.Sleep(48 * time.Hour) // everything has died of age
 		ready(200, "ready")
-		d.draining.Store(true)
+		f.draining.Store(true)
 		ready(503, "not ready: shutting down")
 	})
 }
 
 func TestTheLogHoldsWhatAnAuditNeedsAndNoMore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := start(t, nil)
-		user := d.s.Tenant.IDToken(testClient, standin.Claims{"sub": "auth0|jane\n\x1b[31mroot\u202e"})
-		d.request("GET", "/getToken", "Authorization", "Bearer "+user)
-		d.request("GET", "/getToken", "Authorization", "Bearer "+d.s.Tenant.IDToken(testClient, standin.Claims{"sub": "samlp|jane.doe@example.com"}))
-		d.request("GET", "/getToken", "Authorization", "Bearer "+d.s.Tenant.IDToken("another"))
-		log := d.log.String()
-		token := newItwinToken(d.s.IMS.Issued()[0], time.Now())
-		for _, want := range []string{"status=200", "ms=", "token=" + token.fingerprint, "auth0|jane", "status=401", "reason=audience", "sub=sha256:"} {
-			if !strings.Contains(log, want) {
-				t.Errorf("the log lacks %s:\n%s", want, log)
-			}
-		}
-		for _, leak := range []string{user, strings.TrimPrefix(token.bearer.reveal(), "Bearer "), d.config.ClientSecret.reveal(), "Jane", "jane.doe", "\x1b", "\u202e"} {
-			if strings.Contains(log, leak) {
-				t.Errorf("the log holds %q:\n%s", leak, log)
-			}
-		}
-		// "got keys", "got token", and one for each request.
-		if n := strings.Count(log, "\n"); n != 5 {
-			t.Errorf("%d lines, want 5:\n%s", n, log)
-		}
-	})
-}
-
-func TestACallerWithoutTheScopeIsNamedInTheLog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := start(t, func(c *config) { c.RequiredScopes = []string{"itwin"} })
-		good := d.s.Tenant.AccessToken(testAudience, standin.Claims{"sub": "auth0|verified"})
-		d.request("GET", "/getToken", "Authorization", "Bearer "+good)
-		if log := d.log.String(); !strings.Contains(log, "status=403") || !strings.Contains(log, "sub=auth0|verified") {
-			t.Errorf("the log of a verified caller without the scope lacks the sub:\n%s", log)
-		}
-		d.request("GET", "/getToken", "Authorization", "Bearer "+d.s.Tenant.AccessToken(testAudience, standin.Claims{"sub": "auth0|forged"})+"AA")
-		if log := d.log.String(); strings.Contains(log, "forged") {
-			t.Errorf("the log names a caller that was not verified:\n%s", log)
-		}
-	})
-}
-
-func TestKeysAgeCountsFromTheLastGoodFetch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := start(t, nil)
-		synctest.Wait()
-		f.s.Tenant.Stop()
-		time.Sleep(2 * time.Hour)
-		w := httptest.NewRecorder()
-		f.observer.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
-		if want := "\nitwin_token_server_keys_age_seconds 7200\n"; !strings.Contains(w.Body.String(), want) {
-			t.Errorf("the metrics lack %s:\n%s", want, w.Body)
-		}
-	})
-}
-
-func TestMetricsCountEveryOutcome(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := start(t, nil)
-		d.getToken()
-		d.request("GET", "/getToken")
-		w := httptest.NewRecorder()
-		d.observer.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
-		for _, want := range []string{
-			`itwin_token_server_requests_total{status="200",reason="ok"} 1`,
-			`itwin_token_server_requests_total{status="401",reason="no_token"} 1`,
-			`itwin_token_server_requests_total{status="401",reason="expired"} 0`,
-			`itwin_token_server_request_duration_seconds_count 2`,
-			`itwin_token_server_grants_total{result="ok"} 1`,
-			`itwin_token_server_token_expiry_timestamp_seconds 946688400`,
-			`itwin_token_server_key_fetches_total{result="ok"} 1`,
+	serving(t, func(c *config) { c.RequiredScopes = []string{"openid"} }, func(f *fixture) {
+		f.getToken()
+		sub := func(text string) standin.Claims { return standin.Claims{"sub": text, "name": "Jane Doe"} }
+		issued := f.s.IMS.Issued()[0]
+		sum := sha256.Sum256([]byte(issued))
+		handedOut := "token=" + hex.EncodeToString(sum[:])[:12]
+		for _, tt := range []struct {
+			name, token string
+			want        []string // in the one line
+			sub         bool     // is in it
+		}{
+			{"good", f.s.Tenant.AccessToken(testAudience, sub("auth0|jane\n\x1b[31mroot\u202e")), []string{"status=200", "ms=", "auth0|jane", handedOut}, true},
+			{"e-mail", f.s.Tenant.AccessToken(testAudience, sub("samlp|jane.doe@example.com")), []string{"status=200", "sub=sha256:"}, true},
+			{"no scope", f.s.Tenant.IDToken(testClient, sub("auth0|jane")), []string{"status=403", "reason=scope", "sub=auth0|jane"}, true},
+			{"another audience", f.s.Tenant.AccessToken("another", sub("auth0|jane")), []string{"status=401", "reason=audience"}, false},
+			{"forged", signedPart(f.s.Tenant.AccessToken(testAudience, sub("auth0|jane"))) + ".AA", []string{"status=401", "reason=signature"}, false},
 		} {
-			if !strings.Contains(w.Body.String(), want+"\n") {
-				t.Errorf("the metrics lack %s", want)
+			before := len(f.log.String())
+			f.send(tt.token)
+			line := f.log.String()[before:]
+			for _, want := range tt.want {
+				if !strings.Contains(line, want) {
+					t.Errorf("%s: the log lacks %s: %s", tt.name, want, line)
+				}
+			}
+			if strings.Count(line, "\n") != 1 || strings.Contains(line, "sub=") != tt.sub {
+				t.Errorf("%s: want one line, with a sub: %v; got %s", tt.name, tt.sub, line)
+			}
+			for _, leak := range []string{tt.token, issued, f.config.ClientSecret.reveal(), "Jane", "jane.doe", "\x1b", "\u202e"} {
+				if strings.Contains(f.log.String(), leak) {
+					t.Errorf("%s: the log holds %q: %s", tt.name, leak, f.log)
+				}
 			}
 		}
+	})
+}
+
+func TestMetrics(t *testing.T) {
+	serving(t, nil, func(f *fixture) {
+		want := func(lines ...string) {
+			t.Helper()
+			w := httptest.NewRecorder()
+			f.observer.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+			for _, line := range lines {
+				if !strings.Contains(w.Body.String(), "\nitwin_token_server_"+line+"\n") {
+					t.Errorf("the metrics lack %s", line)
+				}
+			}
+		}
+		begun := time.Now()
+		f.getToken()
+		f.request("GET /getToken")
+		want(`requests_total{status="200",reason="ok"} 1`, `requests_total{status="401",reason="no_token"} 1`, `requests_total{status="401",reason="expired"} 0`,
+			`request_duration_seconds_count 2`, `grants_total{result="ok"} 1`, `key_fetches_total{result="ok"} 1`,
+			fmt.Sprint("token_expiry_timestamp_seconds ", begun.Add(time.Hour).Unix()))
+		f.s.Tenant.Misbehave(standin.HangUp())
+		time.Sleep(2 * time.Hour)
+		want("keys_age_seconds 7200") // since the last good fetch
 	})
 }
 
@@ -566,8 +495,8 @@ func TestMetricsCountEveryOutcome(t *testing.T) {
 // what the tenant signed gets a token, and no answer repeats what was sent.
 func FuzzAuthorization(f *testing.F) {
 	d := start(f, nil)
-	if resp := d.getToken(); resp.StatusCode != 200 {
-		f.Fatalf("an honest token gets %d", resp.StatusCode)
+	if resp := d.getToken(); resp.Code != 200 {
+		f.Fatalf("an honest token gets %d", resp.Code)
 	}
 	honest := d.s.Tenant.AccessToken(testAudience)
 	for _, seed := range []string{
@@ -578,13 +507,11 @@ func FuzzAuthorization(f *testing.F) {
 		f.Add("Bearer "+honest, seed)
 	}
 	f.Fuzz(func(t *testing.T, first, second string) {
-		r := httptest.NewRequest("GET", "/getToken", nil)
-		r.Header["Authorization"] = []string{first}
+		headers := []string{"Authorization", first}
 		if second != "" {
-			r.Header["Authorization"] = []string{first, second}
+			headers = append(headers, "Authorization", second)
 		}
-		w := httptest.NewRecorder()
-		d.handler.ServeHTTP(w, r)
+		w := d.request("GET /getToken", headers...)
 		if w.Code == 200 && (second != "" || !strings.Contains(first, signedPart(honest))) {
 			t.Fatalf("Authorization %q, %q gets a token", first, second)
 		}
@@ -596,6 +523,3 @@ func FuzzAuthorization(f *testing.F) {
 		}
 	})
 }
-
-// signedPart is the part of a token that its signature covers.
-func signedPart(token string) string { return token[:strings.LastIndexByte(token, '.')] }
