@@ -533,6 +533,11 @@ func TestKeysServeForADayWithoutTheTenant(t *testing.T) {
 		f.want("after almost a day", token, nil)
 		time.Sleep(time.Millisecond)
 		f.want("after a day", token, errNoKeys)
+		before := f.Requests()
+		time.Sleep(5 * time.Minute) // without callers
+		if n := f.Requests() - before; n < 5*60/15 {
+			t.Errorf("%d fetches in 5 min, want at least one in 15s", n)
+		}
 		f.Behave()
 		time.Sleep(15 * time.Second)
 		f.want("15s after the tenant's return", token, nil)
