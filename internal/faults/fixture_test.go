@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
 	"net/url"
 	"os"
 	"os/exec"
@@ -85,16 +84,6 @@ func (f *fixture) userTokens(n int) []string {
 		tokens[i] = f.userToken()
 	}
 	return tokens
-}
-
-// unknownKeys returns tokens that are valid but for their kid, each with another.
-// Their signatures are wrong too: without the key, no server can tell.
-func (f *fixture) unknownKeys() func() string {
-	_, rest, _ := strings.Cut(f.userToken(), ".")
-	return func() string {
-		header, _ := json.Marshal(standin.Claims{"alg": "RS256", "typ": "JWT", "kid": rand.Text()})
-		return base64.RawURLEncoding.EncodeToString(header) + "." + rest
-	}
 }
 
 // secrets are the texts that neither an answer nor a log may show.

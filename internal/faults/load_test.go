@@ -66,19 +66,6 @@ func (l *load) end() []result {
 	return l.results
 }
 
-// disconnect sends requests, and disconnects before or during the answer, until ctx
-// ends.
-func (p *process) disconnect(ctx context.Context, token func() string) {
-	for n := 0; sleep(ctx, 20*time.Millisecond); n++ {
-		conn, err := p.dial()
-		if err != nil {
-			return
-		}
-		time.AfterFunc(time.Duration(n%20)*200*time.Microsecond, func() { conn.Close() })
-		p.request(conn, "/getToken", token())
-	}
-}
-
 // sleep waits, and reports whether ctx has not ended.
 func sleep(ctx context.Context, d time.Duration) bool {
 	select {

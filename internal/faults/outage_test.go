@@ -3,6 +3,10 @@
 package faults
 
 import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"os"
 	"runtime"
@@ -63,4 +67,27 @@ func (p *process) status(field string) int {
 func (p *process) descriptors() int {
 	entries, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid)) // none but on Linux
 	return len(entries)
+}
+
+// unknownKeys returns tokens that are valid but for their kid, each with another.
+// Their signatures are wrong too: without the key, no server can tell.
+func (f *fixture) unknownKeys() func() string {
+	_, rest, _ := strings.Cut(f.userToken(), ".")
+	return func() string {
+		header, _ := json.Marshal(standin.Claims{"alg": "RS256", "typ": "JWT", "kid": rand.Text()})
+		return base64.RawURLEncoding.EncodeToString(header) + "." + rest
+	}
+}
+
+// disconnect sends requests, and disconnects before or during the answer, until ctx
+// ends.
+func (p *process) disconnect(ctx context.Context, token func() string) {
+	for n := 0; sleep(ctx, 20*time.Millisecond); n++ {
+		conn, err := p.dial()
+		if err != nil {
+			return
+		}
+		time.AfterFunc(time.Duration(n%20)*200*time.Microsecond, func() { conn.Close() })
+		p.request(conn, "/getToken", token())
+	}
 }
