@@ -105,7 +105,7 @@ func problemOf(err error) problem {
 type service struct {
 	config   config
 	users    *verifier
-	tokens   *fresh.Value[itwinToken]
+	tokens   *fresh.Value[*itwinToken]
 	log      *slog.Logger
 	observer *telemetry.Observer
 	draining atomic.Bool // shutting down, so not ready
@@ -144,7 +144,7 @@ func (s *service) getToken(w http.ResponseWriter, r *http.Request) {
 	s.observer.Request(r.Context(), record)
 }
 
-func writeToken(w http.ResponseWriter, r *http.Request, token itwinToken) {
+func writeToken(w http.ResponseWriter, r *http.Request, token *itwinToken) {
 	if !server.PrefersJSON(r.Header) {
 		server.WriteText(w, http.StatusOK, token.bearer.reveal())
 		return
@@ -154,7 +154,7 @@ func writeToken(w http.ResponseWriter, r *http.Request, token itwinToken) {
 }
 
 // exchange verifies the user token and returns its subject and the iTwin token.
-func (s *service) exchange(r *http.Request) (subject string, token itwinToken, err error) {
+func (s *service) exchange(r *http.Request) (subject string, token *itwinToken, err error) {
 	raw, err := bearerToken(r.Header)
 	if err != nil {
 		return "", token, err

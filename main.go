@@ -186,7 +186,12 @@ func newService(c config, transport http.RoundTripper, log *slog.Logger) *servic
 		observer: o,
 	}
 	o.Version, o.KeysFetched = version, s.users.keys.Begun
-	o.TokenExpiry = func() time.Time { return s.tokens.Last().expiry }
+	o.TokenExpiry = func() time.Time {
+		if token := s.tokens.Last(); token != nil {
+			return token.expiry
+		}
+		return time.Time{}
+	}
 	return s
 }
 

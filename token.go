@@ -37,20 +37,20 @@ type itwinToken struct {
 	expiry      time.Time
 }
 
-func newItwinToken(access string, expiry time.Time) itwinToken {
+func newItwinToken(access string, expiry time.Time) *itwinToken {
 	sum := sha256.Sum256([]byte(access))
-	return itwinToken{newSecret("Bearer " + access), hex.EncodeToString(sum[:6]), expiry}
+	return &itwinToken{newSecret("Bearer " + access), hex.EncodeToString(sum[:6]), expiry}
 }
 
 // newTokens keeps an iTwin token fresh with the client credentials grant while
 // its Run runs; report is called after each grant.
-func newTokens(c config, transport http.RoundTripper, report func(time.Duration, error)) *fresh.Value[itwinToken] {
-	return fresh.New(fresh.Config[itwinToken]{
-		Fetch: func(ctx context.Context) (itwinToken, fresh.Term, error) {
+func newTokens(c config, transport http.RoundTripper, report func(time.Duration, error)) *fresh.Value[*itwinToken] {
+	return fresh.New(fresh.Config[*itwinToken]{
+		Fetch: func(ctx context.Context) (*itwinToken, fresh.Term, error) {
 			start := time.Now() // a slow grant must not make the token look younger
 			access, lifetime, err := grant(ctx, c, transport)
 			if err != nil {
-				return itwinToken{}, fresh.Term{}, err
+				return nil, fresh.Term{}, err
 			}
 			term := fresh.Term{Renew: lifetime / 2, Until: lifetime - min(lifetime/10, endMargin)}
 			return newItwinToken(access, start.Add(lifetime)), term, nil

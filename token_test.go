@@ -140,7 +140,7 @@ func wantGrant(t *testing.T, body string, want time.Duration) {
 
 // renewing runs a test in a bubble with a token that is renewed. IMS issues tokens of
 // the life, each after the delay.
-func renewing(t *testing.T, life, delay time.Duration, test func(s *standin.Standin, tokens *fresh.Value[itwinToken])) {
+func renewing(t *testing.T, life, delay time.Duration, test func(s *standin.Standin, tokens *fresh.Value[*itwinToken])) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := standin.ForTest(t)
@@ -155,7 +155,7 @@ func renewing(t *testing.T, life, delay time.Duration, test func(s *standin.Stan
 	})
 }
 
-func getToken(tokens *fresh.Value[itwinToken]) (itwinToken, time.Duration, error) {
+func getToken(tokens *fresh.Value[*itwinToken]) (*itwinToken, time.Duration, error) {
 	begun := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), maxWait)
 	defer cancel()
@@ -165,7 +165,7 @@ func getToken(tokens *fresh.Value[itwinToken]) (itwinToken, time.Duration, error
 
 func TestShortTokensAndASlowIMS(t *testing.T) {
 	const life = 20 * time.Second
-	renewing(t, life, time.Second, func(s *standin.Standin, tokens *fresh.Value[itwinToken]) {
+	renewing(t, life, time.Second, func(s *standin.Standin, tokens *fresh.Value[*itwinToken]) {
 		for range 6000 { // ten minutes
 			token, took, err := getToken(tokens)
 			if err != nil || took != 0 {
@@ -185,7 +185,7 @@ func TestShortTokensAndASlowIMS(t *testing.T) {
 
 func TestTheTokenServesUntilItsLastSecondsWhenIMSIsDown(t *testing.T) {
 	for life, last := range map[time.Duration]time.Duration{time.Hour: 5 * time.Second, 20 * time.Second: 2 * time.Second, 50 * time.Second: 5 * time.Second} {
-		renewing(t, life, 0, func(s *standin.Standin, tokens *fresh.Value[itwinToken]) {
+		renewing(t, life, 0, func(s *standin.Standin, tokens *fresh.Value[*itwinToken]) {
 			s.IMS.Misbehave(standin.HangUp())
 			time.Sleep(life - last - time.Millisecond)
 			if _, took, err := getToken(tokens); err != nil || took != 0 {
@@ -202,7 +202,7 @@ func TestTheTokenServesUntilItsLastSecondsWhenIMSIsDown(t *testing.T) {
 // The lifetime counts from the request: IMS may have issued the token at any
 // moment after it.
 func TestASlowGrantDoesNotExtendTheToken(t *testing.T) {
-	renewing(t, time.Minute, 8*time.Second, func(_ *standin.Standin, tokens *fresh.Value[itwinToken]) {
+	renewing(t, time.Minute, 8*time.Second, func(_ *standin.Standin, tokens *fresh.Value[*itwinToken]) {
 		if left := time.Until(tokens.Last().expiry); left != 52*time.Second {
 			t.Errorf("%v left after a grant of 8 s, want 52 s", left)
 		}
