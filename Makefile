@@ -19,7 +19,7 @@ fuzz: ## each fuzz target for 20 s
 fuzz-long: ## each fuzz target for 10 min
 	FUZZTIME=10m bash .ci/run fuzz
 
-faults: ## outages, attacks and renewals, on the built program
+faults: ## outages and attacks, on the built program
 	bash .ci/run faults
 
 soak: ## ten minutes of mixed load, with faults that start and end
