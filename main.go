@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -186,12 +187,7 @@ func newService(c config, transport http.RoundTripper, log *slog.Logger) *servic
 		observer: o,
 	}
 	o.Version, o.KeysFetched = version, s.users.keys.Begun
-	o.TokenExpiry = func() time.Time {
-		if token := s.tokens.Last(); token != nil {
-			return token.expiry
-		}
-		return time.Time{}
-	}
+	o.TokenExpiry = func() time.Time { return cmp.Or(s.tokens.Last(), new(itwinToken)).expiry }
 	return s
 }
 
