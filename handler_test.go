@@ -20,6 +20,7 @@ import (
 	"itwin-token-server/internal/fresh"
 	"itwin-token-server/internal/standin"
 	"itwin-token-server/internal/telemetry"
+	"itwin-token-server/internal/upstream"
 )
 
 // A fixture is a service with its stand-ins and its log.
@@ -204,7 +205,12 @@ func TestStatusesOfProblems(t *testing.T) {
 			t.Errorf("%s: %s with status %d, want %v", p.reason, p.code, p.status, codes[p.code])
 		}
 	}
-	for err, want := range map[error]problem{&fresh.Error{Err: fresh.ErrNotFetched}: errUnreachable, errors.New("unforeseen"): errRefused} {
+	for err, want := range map[error]problem{
+		&fresh.Error{Err: fresh.ErrNotFetched}:                  errUnreachable,
+		&fresh.Error{Err: &upstream.Error{Kind: upstream.Slow}}: errSlow,
+		context.DeadlineExceeded:                                errSlow,
+		errors.New("unforeseen"):                                errRefused,
+	} {
 		if got := problemOf(err); got != want {
 			t.Errorf("problemOf(%v) = %v, want %v", err, got, want)
 		}
