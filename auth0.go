@@ -76,9 +76,7 @@ func newVerifier(c config, transport http.RoundTripper, report func(time.Duratio
 		jwt.WithExpirationRequired(),
 		jwt.WithIssuedAt(),
 		jwt.WithLeeway(leeway),
-	}
-	if len(c.Audiences) > 0 { // jwt takes an empty list for "check nothing"
-		options = append(options, jwt.WithAudience(c.Audiences...))
+		jwt.WithAudience(c.Audiences...), // none: any
 	}
 	return &verifier{
 		keys: fresh.New(fresh.Config[*keySet]{
