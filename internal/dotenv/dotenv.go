@@ -112,6 +112,11 @@ func (f *Findings) use(values map[string]string, source, prefix string) {
 			return cmp.Compare(likeness(a.Name[own:], name[own:]), likeness(b.Name[own:], name[own:]))
 		})
 		shown := regexp.MustCompile(`^[A-Z0-9_]{0,40}`).FindString(name)
+		for _, s := range f.Settings {
+			if s.Secret && strings.HasPrefix(name, s.Name) {
+				shown = s.Name // what follows it may be its value
+			}
+		}
 		if shown != name {
 			shown += "…"
 		}

@@ -191,11 +191,12 @@ func TestErrorsAndWarnings(t *testing.T) {
 		{"two different quotes", `APP_SECRET="x'`, "APP_ID=x", "", ""},
 		{"quotes in a file", "", `APP_ID='"x"'`, "", ""},
 
+		{"a secret behind the name", "", "APP_ID=x\nAPP_SECRETHUNTER2=\n", "", `"APP_SECRET…"` + unknown},
 		{"unknown name", "APP_PROT=hunter2", "APP_ID=x", "", `"APP_PROT" in the environment is not a setting; did you mean APP_PORT?`},
 		{"unknown name in a file", "APP_ID=x", "APP_SECRTE=hunter2", "", `"APP_SECRTE"` + unknown},
 		{"no = after the name", "APP_ID=x", "APP_SECRET hunter2==", "", `"APP_SECRET…"` + unknown}, // the value is a part of the name
 		{"no = and no space", "APP_ID=x", "APP_SECREThunter2=", "", `"APP_SECRET…"` + unknown},
-		{"a long name", "APP_ID=x", "APP_SECRET" + strings.Repeat("X", 99) + "=", "", `"APP_SECRET` + strings.Repeat("X", 30) + `…"` + unknown},
+		{"a long name", "APP_ID=x", "APP_SECRTE" + strings.Repeat("X", 99) + "=", "", `"APP_SECRTE` + strings.Repeat("X", 30) + `…"` + unknown},
 	}
 	for _, test := range tests {
 		f, _, err := load(t, []string{test.environ}, ".env.local", test.file)
