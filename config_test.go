@@ -188,15 +188,19 @@ func TestRefusedTogether(t *testing.T) {
 	}
 }
 
+// tlsFiles is a folder with the cert and the key of a server on 127.0.0.1.
+func tlsFiles(t testing.TB) (dir string, s *httptest.Server) {
+	t.Helper()
+	s = httptest.NewTLSServer(nil)
+	t.Cleanup(s.Close)
+	key := must(x509.MarshalPKCS8PrivateKey(s.TLS.Certificates[0].PrivateKey))
+	return folder(t, "key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})),
+		"cert", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))), s
+}
+
 func TestCertificateThatExpiresSoon(t *testing.T) {
-	s := httptest.NewTLSServer(nil)
-	defer s.Close()
-	key, err := x509.MarshalPKCS8PrivateKey(s.TLS.Certificates[0].PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Chdir(folder(t, "key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})),
-		"cert", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))))
+	dir, s := tlsFiles(t)
+	t.Chdir(dir)
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(s.Certificate().NotAfter) - time.Hour)
 		_, f, err := loadConfig(complete("TLS_CERT_FILE=cert", "TLS_KEY_FILE=key"), "")

@@ -79,12 +79,12 @@ func settingsOf(s *standin.Standin, more ...string) []string {
 }
 
 // fetch requests the text at the URL with a user token.
-func fetch(t *testing.T, url, token string) string {
+func fetch(t *testing.T, client *http.Client, url, token string) string {
 	t.Helper()
 	req := must(http.NewRequest(http.MethodGet, url, nil))
 	req.Header.Set("Authorization", "Bearer "+token)
 	req.Close = true
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestServe(t *testing.T) {
 	}, "\r\n"))
 	server := startProgram(t, program{dir: dir, transport: s.Transport()})
 	url := server.stderr.Await(t, `url=(http://localhost:\d+/getToken)`)
-	if got := fetch(t, url, s.Tenant.IDToken("any")); got != "Bearer "+s.IMS.Issued()[0] {
+	if got := fetch(t, http.DefaultClient, url, s.Tenant.IDToken("any")); got != "Bearer "+s.IMS.Issued()[0] {
 		t.Errorf("GET /getToken = %q, want the token that IMS issued", got)
 	}
 	server.wantEnd(t)
@@ -249,6 +249,28 @@ func TestServe(t *testing.T) {
 			t.Errorf("the log has %s:\n%s", secret, log)
 		}
 	}
+}
+
+// With a certificate it serves https, and its metrics have the certificate's end.
+func TestServeTLS(t *testing.T) {
+	t.Parallel()
+	s := standin.ForTest(t)
+	dir, web := tlsFiles(t)
+	free := must(net.Listen("tcp", "127.0.0.1:0"))
+	free.Close()
+	environ := settingsOf(s, prefix+"TLS_CERT_FILE="+dir+"/cert", prefix+"TLS_KEY_FILE="+dir+"/key", prefix+"METRICS_ADDR="+free.Addr().String())
+	server := startProgram(t, program{environ: environ, transport: s.Transport()})
+	port := server.stderr.Await(t, `url=https://localhost:(\d+)/getToken`)
+	if got := fetch(t, web.Client(), "https://127.0.0.1:"+port+"/getToken", s.Tenant.AccessToken(testAudience)); got != "Bearer "+s.IMS.Issued()[0] {
+		t.Errorf("GET /getToken = %q, want the token that IMS issued", got)
+	}
+	metrics := fetch(t, http.DefaultClient, "http://"+free.Addr().String()+"/metrics", "")
+	for _, want := range []string{fmt.Sprintf("tls_certificate_expiry_timestamp_seconds %d\n", web.Certificate().NotAfter.Unix()), `reason="ok"} 1`} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("the metrics lack %s:\n%s", want, metrics)
+		}
+	}
+	server.wantEnd(t)
 }
 
 // steady replaces what differs from run to run.
@@ -281,7 +303,7 @@ func TestDemo(t *testing.T) {
 		}
 	}
 	base := demo.stdout.Await(t, `token server +(http://localhost:\d+)/getToken`)
-	token := fetch(t, base+"/getToken", fetch(t, base+"/demo/userToken", ""))
+	token := fetch(t, http.DefaultClient, base+"/getToken", fetch(t, http.DefaultClient, base+"/demo/userToken", ""))
 	claims, err := base64.RawURLEncoding.DecodeString(strings.Split(token+"..", ".")[1])
 	var life struct{ Iat, Exp int64 }
 	if json.Unmarshal(claims, &life) != nil || life.Exp-life.Iat != 20 || err != nil {
