@@ -246,9 +246,12 @@ func (f *Findings) readFile(dir, name string) map[string]string {
 		return nil
 	}
 	for _, s := range f.Settings {
+		if !s.Secret {
+			continue
+		}
 		// Outside of single quotes godotenv expands $, ends at a #, and unescapes \.
 		changed := regexp.MustCompile(`(?m)^[^\S\n]*(export[^\S\n]+)?` + s.Name + `[^\S\n]*[=:][^\S\n]*([$#\\]|[^'\s].*[$#\\])`)
-		if at := changed.FindIndex(text); s.Secret && at != nil {
+		if at := changed.FindIndex(text); at != nil {
 			line := 1 + bytes.Count(text[:at[1]], []byte("\n"))
 			f.errs = append(f.errs, fmt.Errorf(`%s line %d: want %s in single quotes, since it holds a $, # or \, got it without`, name, line, s.Name))
 		}
