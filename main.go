@@ -236,7 +236,7 @@ func runCheck(ctx context.Context, p program, args []string) error {
 	defer stop()
 	in := check.Input{
 		Settings: found, Errors: err,
-		Expected: check.Expected{Issuer: c.issuer(), Audiences: c.Audiences, Scopes: c.RequiredScopes, Organizations: c.Organizations},
+		Issuer: c.issuer(), Audiences: c.Audiences, Scopes: c.RequiredScopes, Organizations: c.Organizations,
 		Keys: func(ctx context.Context) error {
 			go users.keys.Run(ctx)
 			_, err := users.keys.Get(ctx) // until the fetch ends, and so with its error
@@ -246,32 +246,19 @@ func runCheck(ctx context.Context, p program, args []string) error {
 			_, lifetime, err := grant(ctx, c, p.transport)
 			return lifetime, err
 		},
-		Verify: func(ctx context.Context, token string) (check.Advice, error) {
+		Verify: func(ctx context.Context, token string) (string, error) {
 			token, err := bearerToken(http.Header{"Authorization": {"Bearer " + token}})
 			if err == nil {
 				_, err = users.verify(ctx, token)
 			}
 			if err == nil {
-				return check.None, nil
+				return "ok", nil
 			}
-			return adviceFor(problemOf(err)), problemOf(err)
+			return problemOf(err).reason, problemOf(err)
 		},
 	}
 	if !check.Run(ctx, p.stdout, in, token) {
 		return errReported
 	}
 	return nil
-}
-
-// adviceFor is what check says about a user token with the problem.
-func adviceFor(p problem) check.Advice {
-	advice, ok := map[problem]check.Advice{
-		errNoUserToken: check.Client, errTwoSchemes: check.Client, errNotJWT: check.Opaque, errIssuer: check.Issuer,
-		errAudience: check.Audience, errExpired: check.Expired, errNotYet: check.NotYet, errUnknownKey: check.UnknownKey,
-		errScope: check.Scope, errOrganization: check.Organization, errAlgorithm: check.Algorithm,
-	}[p]
-	if !ok && p.status != http.StatusServiceUnavailable {
-		return check.Damaged
-	}
-	return advice
 }

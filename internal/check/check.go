@@ -3,13 +3,17 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 
 	"itwin-token-server/internal/dotenv"
 	"itwin-token-server/internal/upstream"
@@ -22,11 +26,16 @@ const maxPasted = 64 << 10
 type Input struct {
 	Settings *dotenv.Findings
 	Errors   error // of the settings, one a line
-	Expected Expected
 
-	Keys   func(context.Context) error                               // fetches Auth0's keys
-	Grant  func(context.Context) (lifetime time.Duration, err error) // gets an iTwin token
-	Verify func(ctx context.Context, token string) (Advice, error)   // verifies a user token
+	Keys   func(context.Context) error                                        // fetches Auth0's keys
+	Grant  func(context.Context) (lifetime time.Duration, err error)          // gets an iTwin token
+	Verify func(ctx context.Context, token string) (reason string, err error) // verifies a user token; the reason is that of the log
+
+	// What the server accepts.
+	Issuer        string
+	Audiences     []string // any, if empty
+	Scopes        []string
+	Organizations []string
 }
 
 // around is what people copy with a token: the header's name, the scheme, quotes,
@@ -110,7 +119,7 @@ func (r *report) settings(in Input) {
 func (r *report) upstream(ctx context.Context, in Input) {
 	errKeys := in.Keys(ctx)
 	if errKeys == nil {
-		r.line("ok", "Auth0's keys", "fetched from %s", in.Expected.Issuer)
+		r.line("ok", "Auth0's keys", "fetched from %s", in.Issuer)
 	} else {
 		r.line("no", "Auth0's keys", "%v.\nThe host is that of ITM_TOKEN_SERVER_AUTH0_DOMAIN: it should be the Domain on your application's page (manage.auth0.com, Applications).", errKeys)
 	}
@@ -135,19 +144,98 @@ func unreachable(err error) bool {
 
 // token writes whether the server would accept a user token, and if not why.
 func (r *report) token(ctx context.Context, in Input, raw string) {
-	advice, err := in.Verify(ctx, raw)
+	reason, err := in.Verify(ctx, raw)
+	unknown := slices.Contains([]string{"no_keys", "keys_outdated", "canceled"}, reason)
 	t := parse(raw)
 	switch {
 	case err == nil:
 		r.line("ok", "a user token", "would be accepted")
 		return
-	case advice == None && t.text("iss") != "" && t.text("iss") != in.Expected.Issuer: // may be why there are no keys
-		advice, err = Issuer, errors.New("wrong issuer")
-	case advice == Opaque && strings.HasPrefix(raw, "eyJ") && strings.Count(raw, ".") < 2: // {" in Base64
-		advice, err = Damaged, errors.New("the token is not whole")
-	case advice == None:
+	case unknown && t.text("iss") != "" && t.text("iss") != in.Issuer: // may be why there are no keys
+		reason, err = "issuer", errors.New("wrong issuer")
+	case unknown:
 		r.line("no", "a user token", "not checked: %v.", err)
 		return
+	case reason == "not_jwt" && strings.HasPrefix(raw, "eyJ") && strings.Count(raw, ".") < 2: // {" in Base64
+		reason, err = "malformed", errors.New("the token is not whole")
 	}
-	r.line("no", "a user token", "would be refused: %v.\n%s", err, t.advice(advice, in.Expected))
+	r.line("no", "a user token", "would be refused: %v.\n%s", err, t.advice(reason, in))
+}
+
+// A token is a user token that was refused: nothing in it is verified.
+type token struct {
+	header map[string]any
+	claims jwt.MapClaims
+}
+
+// parse reads what it can of a token; the rest is empty.
+func parse(raw string) token {
+	claims := jwt.MapClaims{}
+	if parsed, _, _ := jwt.NewParser().ParseUnverified(raw, claims); parsed != nil {
+		return token{parsed.Header, claims}
+	}
+	return token{nil, claims}
+}
+
+// advice says in a few words what to do about the token, and where. It quotes only
+// claims that name no person.
+func (t token) advice(reason string, in Input) string {
+	now := time.Now().UTC().Format(time.RFC3339)
+	switch reason {
+	case "empty_value", "two_schemes":
+		return "The mistake is in the app: have it wait for its sign-in, and send Authorization: Bearer, a space and the token."
+	case "not_jwt":
+		return fmt.Sprintf("Auth0 issues an opaque token to an app that names no API (manage.auth0.com, Applications, APIs).\nHave the app request the audience %s when it signs the user in.",
+			cmp.Or(strings.Join(in.Audiences, " or "), "of your API"))
+	case "issuer":
+		return fmt.Sprintf("Its issuer is %s, but the server accepts %s only.\nIf the first is your tenant or its custom domain, set ITM_TOKEN_SERVER_AUTH0_DOMAIN to it; otherwise have the app sign in at the second.",
+			shown(t.claims["iss"]), in.Issuer)
+	case "audience":
+		return fmt.Sprintf("Its audience is %s, but the server accepts %s.\nHave the app send the right token (an access token's audience is the API that it requested, an ID token's the application), or add this one's to ITM_TOKEN_SERVER_AUTH0_AUDIENCE.",
+			shown(t.audience()), strings.Join(in.Audiences, " or "))
+	case "expired":
+		return fmt.Sprintf("It expired at %s, and this machine's clock says %s.\nHave the app sign in again, or renew its token before it sends it.", t.time("exp"), now)
+	case "not_yet":
+		return fmt.Sprintf("It is valid from %s, and this machine's clock says %s: set the clock.", max(t.time("nbf"), t.time("iat")), now)
+	case "unknown_key":
+		return fmt.Sprintf("The tenant publishes no key %s: it was revoked, or is of another tenant.\nHave the user sign in again.", shown(t.header["kid"]))
+	case "scope":
+		permissions, _ := t.claims["permissions"].([]any)
+		return fmt.Sprintf("Its scope is %s and its permissions are %+q, but ITM_TOKEN_SERVER_AUTH0_REQUIRED_SCOPE is %q.\nHave the app request that scope when it signs the user in, and with RBAC give the user that permission (manage.auth0.com, User Management).",
+			shown(t.claims["scope"]), permissions, strings.Join(in.Scopes, " "))
+	case "organization":
+		return fmt.Sprintf("Its org_id is %s and its org_name is %s, but the server accepts %s only.\nHave the app sign the user in with that organization, or add the token's to ITM_TOKEN_SERVER_AUTH0_ORGANIZATION.",
+			shown(t.claims["org_id"]), shown(t.claims["org_name"]), strings.Join(in.Organizations, " or "))
+	case "algorithm":
+		return fmt.Sprintf("It is signed with %s.\nSet the signing algorithm of the API, or for an ID token of the application, to RS256 (manage.auth0.com, Applications).", shown(t.header["alg"]))
+	}
+	return "It is not what Auth0 issued: copy the token whole and unchanged."
+}
+
+// text is a claim that is a string, else empty.
+func (t token) text(claim string) string {
+	text, _ := t.claims[claim].(string)
+	return text
+}
+
+// audience leaves out userinfo, which every access token with openid has too.
+func (t token) audience() string {
+	all, _ := t.claims.GetAudience()
+	all = slices.DeleteFunc(all, func(name string) bool { return name == t.text("iss")+"userinfo" })
+	return strings.Join(all, ",") // as in the setting
+}
+
+// time is a claim that is a time.
+func (t token) time(claim string) string {
+	seconds, _ := t.claims[claim].(float64)
+	return time.Unix(int64(seconds), 0).UTC().Format(time.RFC3339)
+}
+
+// shown is a caller's text in quotes, in printable ASCII and not long.
+func shown(claim any) string {
+	text, _ := claim.(string)
+	if text == "" {
+		return "missing"
+	}
+	return fmt.Sprintf("%+.128q", text)
 }
