@@ -8,6 +8,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"time"
 
 	"itwin-token-server/internal/dotenv"
 	"itwin-token-server/internal/server"
@@ -18,6 +19,10 @@ const prefix = "ITM_TOKEN_SERVER_"
 
 // maxSecret is in bytes. A larger file is not read to its end.
 const maxSecret = 64 << 10
+
+// expiryWarning is how long before its end a certificate is warned of: whatever
+// renews it should have done so by then.
+const expiryWarning = 14 * 24 * time.Hour
 
 // config holds the values of the settings, validated.
 type config struct {
@@ -34,6 +39,7 @@ type config struct {
 	Origins        []string // whose pages may read answers; none: all
 	CertFile       string   // with KeyFile, or neither
 	KeyFile        string
+	Certificate    *server.Certificate // of the two files; nil: plain http
 	LogLevel       slog.Level
 	LogFormat      string // text or json
 	MetricsAddr    string // empty: off
@@ -130,19 +136,18 @@ func (c *config) checkClient(f *dotenv.Findings) {
 	}
 }
 
-// checkCertificate checks that certificate and key can be served, and warns of a
-// certificate that expires soon.
+// checkCertificate loads the certificate and its key, and warns if it expires soon.
 func (c *config) checkCertificate(f *dotenv.Findings) {
 	cert, key := f.Setting(prefix+"TLS_CERT_FILE"), f.Setting(prefix+"TLS_KEY_FILE")
 	cert.Required, key.Required = c.KeyFile != "", c.CertFile != ""
 	if c.CertFile == "" || c.KeyFile == "" || cert.Got != "" || key.Got != "" {
 		return
 	}
-	certificate, err := server.LoadCertificate(c.CertFile, c.KeyFile)
-	if err != nil {
+	var err error
+	if c.Certificate, err = server.LoadCertificate(c.CertFile, c.KeyFile); err != nil {
 		cert.Got = err.Error()
-	} else if warning := certificate.ExpiryWarning(); warning != "" {
-		f.Warnings = append(f.Warnings, warning)
+	} else if expiry := c.Certificate.Expiry(); time.Until(expiry) < expiryWarning {
+		f.Warnings = append(f.Warnings, "the TLS certificate expires at "+expiry.UTC().Format(time.RFC3339)+": renew it")
 	}
 }
 

@@ -119,7 +119,7 @@ func runServe(ctx context.Context, p program) error {
 		return err
 	}
 	s := newService(c, p.transport, telemetry.NewLog(p.stderr, c.LogFormat, c.LogLevel))
-	server.Announce(s.log, listener.Addr(), c.CertFile != "", found.Setting(prefix+"PORT").Source)
+	server.Announce(s.log, listener.Addr(), c.Certificate != nil, found.Setting(prefix+"PORT").Source)
 	for _, warning := range found.Warnings {
 		s.log.Warn(warning)
 	}
@@ -188,6 +188,9 @@ func newService(c config, transport http.RoundTripper, log *slog.Logger) *servic
 	}
 	o.Version, o.KeysFetched = version, s.users.keys.Begun
 	o.TokenExpiry = func() time.Time { return cmp.Or(s.tokens.Last(), new(itwinToken)).expiry }
+	if c.Certificate != nil {
+		o.CertificateExpiry = c.Certificate.Expiry
+	}
 	return s
 }
 
@@ -199,17 +202,12 @@ func (s *service) run(ctx context.Context, listener net.Listener, handler http.H
 	defer stop()
 	running.Go(func() { s.users.keys.Run(background) })
 	running.Go(func() { s.tokens.Run(background) })
-	srv := server.Server{Listener: listener, Handler: handler, Origins: s.config.Origins, Log: s.log, Stopping: func() {
-		s.draining.Store(true)
-		s.log.Info("shutting down")
-	}}
-	if s.config.CertFile != "" {
-		certificate, err := server.LoadCertificate(s.config.CertFile, s.config.KeyFile)
-		if err != nil {
-			return err
-		}
-		srv.Certificate = certificate
-		s.observer.CertificateExpiry = certificate.Expiry
+	srv := server.Server{
+		Listener: listener, Handler: handler, Origins: s.config.Origins, Certificate: s.config.Certificate, Log: s.log,
+		Stopping: func() {
+			s.draining.Store(true)
+			s.log.Info("shutting down")
+		},
 	}
 	if s.config.MetricsAddr != "" {
 		metrics, err := net.Listen("tcp", s.config.MetricsAddr)

@@ -11,10 +11,7 @@ import (
 	"time"
 )
 
-const (
-	reloadInterval = 30 * time.Second    // a renewed certificate must be used within a minute
-	expiryWarning  = 14 * 24 * time.Hour // whatever renews a certificate should have done so by then
-)
+const reloadInterval = 30 * time.Second // a renewed certificate must be used within a minute
 
 // A Certificate is a TLS certificate, its chain and its key, read from PEM files.
 // [Run] reads them again and again; the last good pair is used until there is another.
@@ -71,11 +68,3 @@ func (c *Certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) { retu
 
 // Expiry returns when the certificate in use expires.
 func (c *Certificate) Expiry() time.Time { return c.pair.Load().Leaf.NotAfter }
-
-// ExpiryWarning returns a warning if the certificate expires soon or has expired.
-func (c *Certificate) ExpiryWarning() string {
-	if time.Until(c.Expiry()) > expiryWarning {
-		return ""
-	}
-	return "the TLS certificate expires at " + c.Expiry().UTC().Format(time.RFC3339) + ": renew it"
-}

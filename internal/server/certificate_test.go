@@ -162,17 +162,3 @@ func TestBrokenPairIsLoggedOnceAndThePreviousOneKept(t *testing.T) {
 		}
 	})
 }
-
-func TestExpiryWarning(t *testing.T) {
-	const day = 24 * time.Hour
-	synctest.Test(t, func(t *testing.T) { // starts at midnight of 2000-01-01
-		for left, want := range map[time.Duration]string{
-			15 * day: "", 13 * day: "expires at 2000-01-14T00:00:00Z", -day: "expires at 1999-12-31T00:00:00Z",
-		} {
-			got := newPair(t, 1, time.Now().Add(left)).load(t, t.TempDir()).ExpiryWarning()
-			if !strings.Contains(got, want) || (got == "") != (want == "") {
-				t.Errorf("%v left: got %q, want %q in it", left, got, want)
-			}
-		}
-	})
-}
