@@ -229,33 +229,30 @@ func runCheck(ctx context.Context, p program, args []string) error {
 		return err
 	}
 	c, found, err := loadConfig(p.environ, p.dir)
-	users := newVerifier(c, p.transport, nil)
+	report := check.Report{W: p.stdout}
+	if report.Settings(found, err); err != nil {
+		return errReported
+	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	in := check.Input{
-		Settings: found, Errors: err,
-		Issuer: c.issuer(), Audiences: c.Audiences, Scopes: c.RequiredScopes, Organizations: c.Organizations,
-		Keys: func(ctx context.Context) error {
-			go users.keys.Run(ctx)
-			_, err := users.keys.Get(ctx) // until the fetch ends, and so with its error
-			return err
-		},
-		Grant: func(ctx context.Context) (time.Duration, error) {
-			_, lifetime, err := grant(ctx, c, p.transport)
-			return lifetime, err
-		},
-		Verify: func(ctx context.Context, token string) (string, error) {
-			token, err := bearerToken(http.Header{"Authorization": {"Bearer " + token}})
-			if err == nil {
-				_, err = users.verify(ctx, token)
-			}
-			if err == nil {
-				return "ok", nil
-			}
-			return problemOf(err).reason, problemOf(err)
-		},
+	users := newVerifier(c, p.transport, nil)
+	go users.keys.Run(ctx)
+	_, err = users.keys.Get(ctx) // until the fetch ends, and so with its error
+	report.Keys(c.issuer(), err)
+	_, lifetime, err := grant(ctx, c, p.transport)
+	report.Grant(lifetime, err)
+	raw, err := bearerToken(http.Header{"Authorization": {"Bearer " + token}})
+	if err == nil {
+		_, err = users.verify(ctx, raw)
 	}
-	if !check.Run(ctx, p.stdout, in, token) {
+	var refused problem // none
+	if err != nil {
+		refused = problemOf(err)
+	}
+	report.Token(token, refused.reason, refused.text, check.Expected{
+		Issuer: c.issuer(), Audiences: c.Audiences, Scopes: c.RequiredScopes, Organizations: c.Organizations,
+	})
+	if report.Failed {
 		return errReported
 	}
 	return nil

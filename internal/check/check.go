@@ -4,7 +4,6 @@ package check
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,22 +20,6 @@ import (
 
 // maxPasted bounds what is read of a user token, in bytes.
 const maxPasted = 64 << 10
-
-// Input is what [Run] checks.
-type Input struct {
-	Settings *dotenv.Findings
-	Errors   error // of the settings, one a line
-
-	Keys   func(context.Context) error                                        // fetches Auth0's keys
-	Grant  func(context.Context) (lifetime time.Duration, err error)          // gets an iTwin token
-	Verify func(ctx context.Context, token string) (reason string, err error) // verifies a user token; the reason is that of the log
-
-	// What the server accepts.
-	Issuer        string
-	Audiences     []string // any, if empty
-	Scopes        []string
-	Organizations []string
-}
 
 // around is what people copy with a token: the header's name, the scheme, quotes,
 // spaces, a newline.
@@ -63,103 +46,104 @@ func UserToken(args []string, stdin io.Reader) (string, error) {
 	return token, nil
 }
 
-// Run checks the input and writes a line for each finding. It returns whether
-// everything is ok. Without a token ("") it checks none. It writes neither a secret
-// nor a whole token.
-func Run(ctx context.Context, w io.Writer, in Input, token string) (ok bool) {
-	r := report{w, true}
-	r.settings(in)
-	if in.Errors != nil {
-		r.line("--", "Auth0 and IMS", "not asked: correct the settings first (go run . demo needs none)")
-		return false
-	}
-	r.upstream(ctx, in)
-	if token == "" {
-		r.line("--", "a user token", "none given: go run . check TOKEN says whether the server would accept it")
-	} else {
-		r.token(ctx, in, token)
-	}
-	return r.ok
-}
+// A Report has a line for each finding: neither a secret nor a whole token is in it.
+type Report struct {
+	W      io.Writer
+	Failed bool // a finding is "no"
 
-// A report has a line for each finding.
-type report struct {
-	w  io.Writer
-	ok bool // so far
+	noAuth0 bool // it cannot be reached
 }
 
 // line writes a finding: "ok", "no", "!!" for a warning, or "--" for what was left out.
-func (r *report) line(mark, what, format string, args ...any) {
-	r.ok = r.ok && mark != "no"
+func (r *Report) line(mark, what, format string, args ...any) {
+	r.Failed = r.Failed || mark == "no"
 	finding := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "\n"+strings.Repeat(" ", 20))
-	fmt.Fprintf(r.w, "%s  %-14s  %s\n", mark, what, finding)
+	fmt.Fprintf(r.W, "%s  %-14s  %s\n", mark, what, finding)
 }
 
-// settings writes where each setting comes from, and what is wrong with them.
-func (r *report) settings(in Input) {
-	for _, s := range in.Settings.Settings {
+// Settings writes where each setting comes from, and what is wrong with them, one a
+// line in err. With an error nothing else can be checked.
+func (r *Report) Settings(found *dotenv.Findings, err error) {
+	for _, s := range found.Settings {
 		source := ""
 		if s.Source != "" {
 			source = " (" + s.Source + ")"
 		}
-		fmt.Fprintf(r.w, "    %-37s  %s%s\n", s.Name, s.Shown, source)
+		fmt.Fprintf(r.W, "    %-37s  %s%s\n", s.Name, s.Shown, source)
 	}
-	fmt.Fprintln(r.w)
-	if in.Errors != nil {
-		r.line("no", "settings", "%v", in.Errors)
+	fmt.Fprintln(r.W)
+	if err != nil {
+		r.line("no", "settings", "%v", err)
 	} else {
 		r.line("ok", "settings", "complete")
 	}
-	for _, warning := range in.Settings.Warnings {
+	for _, warning := range found.Warnings {
 		r.line("!!", "settings", "%s", warning)
+	}
+	if err != nil {
+		r.line("--", "Auth0 and IMS", "not asked: correct the settings first (go run . demo needs none)")
 	}
 }
 
-// upstream fetches Auth0's keys, makes a grant at IMS, and writes how both ended.
-func (r *report) upstream(ctx context.Context, in Input) {
-	errKeys := in.Keys(ctx)
-	if errKeys == nil {
-		r.line("ok", "Auth0's keys", "fetched from %s", in.Issuer)
-	} else {
-		r.line("no", "Auth0's keys", "%v.\nThe host is that of ITM_TOKEN_SERVER_AUTH0_DOMAIN: it should be the Domain on your application's page (manage.auth0.com, Applications).", errKeys)
+// Keys writes how the fetch of Auth0's keys ended.
+func (r *Report) Keys(issuer string, err error) {
+	r.noAuth0 = isOf(err, upstream.Unreachable)
+	if err != nil {
+		r.line("no", "Auth0's keys", "%v.\nThe host is that of ITM_TOKEN_SERVER_AUTH0_DOMAIN: it should be the Domain on your application's page (manage.auth0.com, Applications).", err)
+		return
 	}
-	lifetime, errGrant := in.Grant(ctx)
-	switch failed, _ := errors.AsType[*upstream.Error](errGrant); {
-	case errGrant == nil:
+	r.line("ok", "Auth0's keys", "fetched from %s", issuer)
+}
+
+// Grant writes how a grant at IMS ended.
+func (r *Report) Grant(lifetime time.Duration, err error) {
+	switch {
+	case err == nil:
 		r.line("ok", "a grant at IMS", "an iTwin token that lives %v", lifetime)
-	case failed != nil && (failed.Kind == upstream.Unreachable || failed.Kind == upstream.Slow):
-		r.line("no", "a grant at IMS", "%v.\nThe host is that of ITM_TOKEN_SERVER_AUTHORITY: Bentley's is https://ims.bentley.com.", errGrant)
+	case isOf(err, upstream.Unreachable, upstream.Slow):
+		r.line("no", "a grant at IMS", "%v.\nThe host is that of ITM_TOKEN_SERVER_AUTHORITY: Bentley's is https://ims.bentley.com.", err)
 	default: // the error names the setting
-		r.line("no", "a grant at IMS", "%v.", errGrant)
+		r.line("no", "a grant at IMS", "%v.", err)
 	}
-	if unreachable(errKeys) && unreachable(errGrant) {
+	if r.noAuth0 && isOf(err, upstream.Unreachable) {
 		r.line("!!", "network", "neither host can be reached: this machine's network may be down")
 	}
 }
 
-func unreachable(err error) bool {
+func isOf(err error, kinds ...upstream.Kind) bool {
 	failed, ok := errors.AsType[*upstream.Error](err)
-	return ok && failed.Kind == upstream.Unreachable
+	return ok && slices.Contains(kinds, failed.Kind)
 }
 
-// token writes whether the server would accept a user token, and if not why.
-func (r *report) token(ctx context.Context, in Input, raw string) {
-	reason, err := in.Verify(ctx, raw)
+// Expected is what the server accepts.
+type Expected struct {
+	Issuer        string
+	Audiences     []string // any, if empty
+	Scopes        []string
+	Organizations []string
+}
+
+// Token writes whether the server would accept a user token, and if not why: the
+// reason for the log, "" if it is accepted, and the text for the caller.
+func (r *Report) Token(raw, reason, text string, e Expected) {
 	unknown := slices.Contains([]string{"no_keys", "keys_outdated", "canceled"}, reason)
 	t := parse(raw)
 	switch {
-	case err == nil:
+	case raw == "":
+		r.line("--", "a user token", "none given: go run . check TOKEN says whether the server would accept it")
+		return
+	case reason == "":
 		r.line("ok", "a user token", "would be accepted")
 		return
-	case unknown && t.text("iss") != "" && t.text("iss") != in.Issuer: // may be why there are no keys
-		reason, err = "issuer", errors.New("wrong issuer")
+	case unknown && t.text("iss") != "" && t.text("iss") != e.Issuer: // may be why there are no keys
+		reason, text = "issuer", "wrong issuer"
 	case unknown:
-		r.line("no", "a user token", "not checked: %v.", err)
+		r.line("no", "a user token", "not checked: %s.", text)
 		return
 	case reason == "not_jwt" && strings.HasPrefix(raw, "eyJ") && strings.Count(raw, ".") < 2: // {" in Base64
-		reason, err = "malformed", errors.New("the token is not whole")
+		reason, text = "malformed", "the token is not whole"
 	}
-	r.line("no", "a user token", "would be refused: %v.\n%s", err, t.advice(reason, in))
+	r.line("no", "a user token", "would be refused: %s.\n%s", text, t.advice(reason, e))
 }
 
 // A token is a user token that was refused: nothing in it is verified.
@@ -179,20 +163,20 @@ func parse(raw string) token {
 
 // advice says in a few words what to do about the token, and where. It quotes only
 // claims that name no person.
-func (t token) advice(reason string, in Input) string {
+func (t token) advice(reason string, e Expected) string {
 	now := time.Now().UTC().Format(time.RFC3339)
 	switch reason {
 	case "empty_value", "two_schemes":
 		return "The mistake is in the app: have it wait for its sign-in, and send Authorization: Bearer, a space and the token."
 	case "not_jwt":
 		return fmt.Sprintf("Auth0 issues an opaque token to an app that names no API (manage.auth0.com, Applications, APIs).\nHave the app request the audience %s when it signs the user in.",
-			cmp.Or(strings.Join(in.Audiences, " or "), "of your API"))
+			cmp.Or(strings.Join(e.Audiences, " or "), "of your API"))
 	case "issuer":
 		return fmt.Sprintf("Its issuer is %s, but the server accepts %s only.\nIf the first is your tenant or its custom domain, set ITM_TOKEN_SERVER_AUTH0_DOMAIN to it; otherwise have the app sign in at the second.",
-			shown(t.claims["iss"]), in.Issuer)
+			shown(t.claims["iss"]), e.Issuer)
 	case "audience":
 		return fmt.Sprintf("Its audience is %s, but the server accepts %s.\nHave the app send the right token (an access token's audience is the API that it requested, an ID token's the application), or add this one's to ITM_TOKEN_SERVER_AUTH0_AUDIENCE.",
-			shown(t.audience()), strings.Join(in.Audiences, " or "))
+			shown(t.audience()), strings.Join(e.Audiences, " or "))
 	case "expired":
 		return fmt.Sprintf("It expired at %s, and this machine's clock says %s.\nHave the app sign in again, or renew its token before it sends it.", t.time("exp"), now)
 	case "not_yet":
@@ -202,10 +186,10 @@ func (t token) advice(reason string, in Input) string {
 	case "scope":
 		permissions, _ := t.claims["permissions"].([]any)
 		return fmt.Sprintf("Its scope is %s and its permissions are %+q, but ITM_TOKEN_SERVER_AUTH0_REQUIRED_SCOPE is %q.\nHave the app request that scope when it signs the user in, and with RBAC give the user that permission (manage.auth0.com, User Management).",
-			shown(t.claims["scope"]), permissions, strings.Join(in.Scopes, " "))
+			shown(t.claims["scope"]), permissions, strings.Join(e.Scopes, " "))
 	case "organization":
 		return fmt.Sprintf("Its org_id is %s and its org_name is %s, but the server accepts %s only.\nHave the app sign the user in with that organization, or add the token's to ITM_TOKEN_SERVER_AUTH0_ORGANIZATION.",
-			shown(t.claims["org_id"]), shown(t.claims["org_name"]), strings.Join(in.Organizations, " or "))
+			shown(t.claims["org_id"]), shown(t.claims["org_name"]), strings.Join(e.Organizations, " or "))
 	case "algorithm":
 		return fmt.Sprintf("It is signed with %s.\nSet the signing algorithm of the API, or for an ID token of the application, to RS256 (manage.auth0.com, Applications).", shown(t.header["alg"]))
 	}
