@@ -5,17 +5,51 @@ package telemetry
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"strconv"
+	"strings"
 	"time"
 
 	"itwin-token-server/internal/upstream"
 )
+
+// maxText bounds a caller's text in the log, in bytes.
+const maxText = 128
+
+// NewLog returns a logger that writes to w in the format "text" or "json".
+func NewLog(w io.Writer, format string, level slog.Leveler) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// Subject returns a token's sub as the log may show it: as a hash if it contains
+// the user's e-mail address, as with some connections of Auth0; otherwise at most
+// 128 bytes of it in printable ASCII, so that it cannot end the line or control a
+// terminal. The handlers of slog don't escape all of that: JSON keeps the control
+// characters above ASCII.
+func Subject(sub string) string {
+	if strings.Contains(sub, "@") {
+		sum := sha256.Sum256([]byte(sub))
+		return "sha256:" + hex.EncodeToString(sum[:6])
+	}
+	sub = sub[:min(len(sub), maxText)]
+	if strings.ContainsFunc(sub, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return strconv.QuoteToASCII(sub)
+	}
+	return sub
+}
 
 // An Observer records requests and fetches, and serves the metrics. Its fields are
 // set before the first scrape; a time that is zero means that there has been none.
