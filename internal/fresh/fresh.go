@@ -52,9 +52,9 @@ type Term struct {
 
 // Config describes the remote value.
 type Config[T comparable] struct {
-	// Fetch gets the value. Its context ends after 10 s, or at shutdown. If its
-	// error, or one that it wraps, has a method RetryAfter() time.Duration with a
-	// positive result, no fetch starts for that long.
+	// Fetch gets the value, in bounded time: readers wait for it. If its error, or
+	// one that it wraps, has a method RetryAfter() time.Duration with a positive
+	// result, no fetch starts for that long.
 	Fetch func(context.Context) (T, Term, error)
 
 	// Report, if set, is called after each fetch that shutdown did not interrupt,

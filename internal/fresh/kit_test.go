@@ -58,6 +58,8 @@ func (r *remote) fetch(ctx context.Context) (int, Term, error) {
 	if takes == 0 { // a timer that is due at once can crash the race detector in a bubble
 		return n, r.term, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second) // as upstream.Do does
+	defer cancel()
 	select {
 	case <-ctx.Done():
 		return 0, Term{}, ctx.Err()

@@ -8,7 +8,6 @@ import (
 )
 
 const (
-	fetchTimeout  = 10 * time.Second // of one fetch, and so what a reader can wait for one
 	minGap        = time.Second      // from one fetch's end to the next one's start: an outage must not become a flood
 	maxBackoff    = 30 * time.Second // so that a recovery is noticed soon
 	pauseJitter   = time.Second      // the most by which a fetch after a pause is delayed, so that replicas spread
@@ -33,10 +32,8 @@ func (v *Value[T]) fetch(ctx context.Context) {
 	busy.fetching = true
 	v.state.Store(&busy)
 
-	fetchCtx, cancel := context.WithTimeout(ctx, fetchTimeout)
-	defer cancel()
 	begun := time.Now()
-	value, term, err := v.config.Fetch(fetchCtx)
+	value, term, err := v.config.Fetch(ctx)
 	ended := time.Now()
 	if v.config.Report != nil && ctx.Err() == nil {
 		v.config.Report(ended.Sub(begun), err)
