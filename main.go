@@ -245,11 +245,11 @@ func runCheck(ctx context.Context, p program, args []string) error {
 	if err == nil {
 		_, err = users.verify(ctx, raw)
 	}
-	var refused problem // none
+	var advice check.Advice
 	if err != nil {
-		refused = problemOf(err)
+		advice, err = problemOf(err).advice, problemOf(err)
 	}
-	report.Token(token, refused.reason, refused.text, check.Expected{
+	report.Token(token, err, advice, check.Expected{
 		Issuer: c.issuer(), Audiences: c.Audiences, Scopes: c.RequiredScopes, Organizations: c.Organizations,
 	})
 	if report.Failed {

@@ -123,27 +123,43 @@ type Expected struct {
 	Organizations []string
 }
 
-// Token writes whether the server would accept a user token, and if not why: the
-// reason for the log, "" if it is accepted, and the text for the caller.
-func (r *Report) Token(raw, reason, text string, e Expected) {
-	unknown := slices.Contains([]string{"no_keys", "keys_outdated", "canceled"}, reason)
+// An Advice is what to do about a refused user token.
+type Advice int
+
+const (
+	NotChecked   Advice = iota // it is not the token's fault
+	Damaged                    // not what Auth0 issued
+	Client                     // the app sent no token
+	Opaque                     // not a JWT
+	Issuer                     // of another tenant
+	Audience                   // for another API or application
+	Expired                    // past its exp
+	NotYet                     // before its nbf or iat
+	UnknownKey                 // its kid is not published
+	Scope                      // without a required scope
+	Organization               // of another Auth0 Organization, or none
+	Algorithm                  // not signed with RS256
+)
+
+// Token writes whether the server would accept a user token; err says why not.
+func (r *Report) Token(raw string, err error, advice Advice, e Expected) {
 	t := parse(raw)
 	switch {
 	case raw == "":
 		r.line("--", "a user token", "none given: go run . check TOKEN says whether the server would accept it")
 		return
-	case reason == "":
+	case err == nil:
 		r.line("ok", "a user token", "would be accepted")
 		return
-	case unknown && t.text("iss") != "" && t.text("iss") != e.Issuer: // may be why there are no keys
-		reason, text = "issuer", "wrong issuer"
-	case unknown:
-		r.line("no", "a user token", "not checked: %s.", text)
+	case advice == NotChecked && t.text("iss") != "" && t.text("iss") != e.Issuer: // may be why there are no keys
+		advice, err = Issuer, errors.New("wrong issuer")
+	case advice == NotChecked:
+		r.line("no", "a user token", "not checked: %v.", err)
 		return
-	case reason == "not_jwt" && strings.HasPrefix(raw, "eyJ") && strings.Count(raw, ".") < 2: // {" in Base64
-		reason, text = "malformed", "the token is not whole"
+	case advice == Opaque && (strings.ContainsAny(raw, " \t\r\n") || strings.HasPrefix(raw, "eyJ") && strings.Count(raw, ".") != 4): // {" in Base64
+		advice, err = Damaged, errors.New("the token is not whole")
 	}
-	r.line("no", "a user token", "would be refused: %s.\n%s", text, t.advice(reason, e))
+	r.line("no", "a user token", "would be refused: %v.\n%s", err, t.advice(advice, e))
 }
 
 // A token is a user token that was refused: nothing in it is verified.
@@ -163,34 +179,34 @@ func parse(raw string) token {
 
 // advice says in a few words what to do about the token, and where. It quotes only
 // claims that name no person.
-func (t token) advice(reason string, e Expected) string {
+func (t token) advice(advice Advice, e Expected) string {
 	now := time.Now().UTC().Format(time.RFC3339)
-	switch reason {
-	case "empty_value", "two_schemes":
+	switch advice {
+	case Client:
 		return "The mistake is in the app: have it wait for its sign-in, and send Authorization: Bearer, a space and the token."
-	case "not_jwt":
+	case Opaque:
 		return fmt.Sprintf("Auth0 issues an opaque token to an app that names no API (manage.auth0.com, Applications, APIs).\nHave the app request the audience %s when it signs the user in.",
 			cmp.Or(strings.Join(e.Audiences, " or "), "of your API"))
-	case "issuer":
+	case Issuer:
 		return fmt.Sprintf("Its issuer is %s, but the server accepts %s only.\nIf the first is your tenant or its custom domain, set ITM_TOKEN_SERVER_AUTH0_DOMAIN to it; otherwise have the app sign in at the second.",
 			shown(t.claims["iss"]), e.Issuer)
-	case "audience":
+	case Audience:
 		return fmt.Sprintf("Its audience is %s, but the server accepts %s.\nHave the app send the right token (an access token's audience is the API that it requested, an ID token's the application), or add this one's to ITM_TOKEN_SERVER_AUTH0_AUDIENCE.",
 			shown(t.audience()), strings.Join(e.Audiences, " or "))
-	case "expired":
+	case Expired:
 		return fmt.Sprintf("It expired at %s, and this machine's clock says %s.\nHave the app sign in again, or renew its token before it sends it.", t.time("exp"), now)
-	case "not_yet":
+	case NotYet:
 		return fmt.Sprintf("It is valid from %s, and this machine's clock says %s: set the clock.", max(t.time("nbf"), t.time("iat")), now)
-	case "unknown_key":
+	case UnknownKey:
 		return fmt.Sprintf("The tenant publishes no key %s: it was revoked, or is of another tenant.\nHave the user sign in again.", shown(t.header["kid"]))
-	case "scope":
+	case Scope:
 		permissions, _ := t.claims["permissions"].([]any)
 		return fmt.Sprintf("Its scope is %s and its permissions are %+q, but ITM_TOKEN_SERVER_AUTH0_REQUIRED_SCOPE is %q.\nHave the app request that scope when it signs the user in, and with RBAC give the user that permission (manage.auth0.com, User Management).",
 			shown(t.claims["scope"]), permissions, strings.Join(e.Scopes, " "))
-	case "organization":
+	case Organization:
 		return fmt.Sprintf("Its org_id is %s and its org_name is %s, but the server accepts %s only.\nHave the app sign the user in with that organization, or add the token's to ITM_TOKEN_SERVER_AUTH0_ORGANIZATION.",
 			shown(t.claims["org_id"]), shown(t.claims["org_name"]), strings.Join(e.Organizations, " or "))
-	case "algorithm":
+	case Algorithm:
 		return fmt.Sprintf("It is signed with %s.\nSet the signing algorithm of the API, or for an ID token of the application, to RS256 (manage.auth0.com, Applications).", shown(t.header["alg"]))
 	}
 	return "It is not what Auth0 issued: copy the token whole and unchanged."

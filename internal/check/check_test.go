@@ -16,18 +16,20 @@ func TestReport(t *testing.T) {
 	for _, tt := range []struct {
 		name                  string
 		settings, keys, grant error
-		reason, text, token   string
+		refused               error
+		advice                Advice
+		token                 string
 		want                  []string // lines that begin with "no" are all that may fail
 	}{
 		{name: "all ok", token: "a.b.c", want: []string{"ok settings", "!! settings careful", "ok Auth0's keys", "ok a grant at IMS an iTwin token that lives 1h0m0s", "ok a user token"}},
 		{name: "no token", want: []string{"-- a user token none given"}},
 		{name: "settings", settings: errors.New("A: want x\nB: want y"), token: "a.b.c", want: []string{"no settings A: want x B: want y", "-- Auth0 and IMS not asked"}},
-		{name: "no keys", keys: refused, text: "no keys", reason: "no_keys", token: "a.b.c", want: []string{"no Auth0's keys x: status 503.", "ITM_TOKEN_SERVER_AUTH0_DOMAIN", "no a user token not checked: no keys."}},
+		{name: "no keys", keys: refused, refused: errors.New("no keys"), token: "a.b.c", want: []string{"no Auth0's keys x: status 503.", "ITM_TOKEN_SERVER_AUTH0_DOMAIN", "no a user token not checked: no keys."}},
 		{name: "IMS unreachable", grant: unreachable, want: []string{"no a grant at IMS x: no such host.", "ITM_TOKEN_SERVER_AUTHORITY"}},
 		{name: "IMS refuses", grant: refused, want: []string{"no a grant at IMS x: status 503. --"}},
 		{name: "no network", keys: unreachable, grant: unreachable, want: []string{"no Auth0's keys", "!! network neither host can be reached"}},
-		{name: "refused", text: "expired", reason: "expired", token: "a.b.c", want: []string{"no a user token would be refused: expired. It expired at"}},
-		{name: "truncated", text: "opaque", reason: "not_jwt", token: "eyJhbGciOiJSUzI1NiJ9.eyJ", want: []string{"no a user token would be refused: the token is not whole. It is not what Auth0 issued"}},
+		{name: "refused", refused: errors.New("expired"), advice: Expired, token: "a.b.c", want: []string{"no a user token would be refused: expired. It expired at"}},
+		{name: "truncated", refused: errors.New("opaque"), advice: Opaque, token: "eyJhbGciOiJSUzI1NiJ9.eyJ", want: []string{"no a user token would be refused: the token is not whole. It is not what Auth0 issued"}},
 	} {
 		var report strings.Builder
 		found := &dotenv.Findings{Settings: []dotenv.Setting{{Name: "NAME", Shown: `"value"`, Source: ".env"}, {Name: "OTHER", Shown: "not set"}}, Warnings: []string{"careful"}}
@@ -35,7 +37,7 @@ func TestReport(t *testing.T) {
 		if r.Settings(found, tt.settings); tt.settings == nil {
 			r.Keys("https://tenant.test/", tt.keys)
 			r.Grant(time.Hour, tt.grant)
-			r.Token(tt.token, tt.reason, tt.text, Expected{Issuer: "https://tenant.test/"})
+			r.Token(tt.token, tt.refused, tt.advice, Expected{Issuer: "https://tenant.test/"})
 		}
 		text, fails := strings.Join(strings.Fields(report.String()), " "), false
 		for _, want := range append(tt.want, `NAME "value" (.env) OTHER not set`) {
