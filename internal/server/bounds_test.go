@@ -62,13 +62,24 @@ func TestClientThatDoesNotReadIsCutOff(t *testing.T) {
 	})
 }
 
+// Where most connections are taken, an answer ends its connection; where all are, a
+// further one waits.
 func TestConnectionsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, begun := start(t, hello), time.Now()
 		r.conns <- nil // fails, and takes no slot
-		idle := r.mustDial(t)
-		for range 2499 {
-			ask(r.mustDial(t), request)
+		silent := r.mustDial(t)
+		for range 2247 { // another slot is of the connection that is accepted next
+			r.mustDial(t)
+		}
+		for _, last := range []bool{false, true} { // the 2,249th, and the next one
+			conn := r.mustDial(t)
+			if got := ask(conn, request); got.status != 200 || got.last != last {
+				t.Errorf("got %d, the last on its connection: %v, want %v", got.status, got.last, last)
+			}
+		}
+		for range 251 {
+			r.mustDial(t)
 		}
 		if took := time.Since(begun); took > time.Second {
 			t.Errorf("2500 connections waited %v, want no wait", took)
@@ -82,10 +93,11 @@ func TestConnectionsAreLimited(t *testing.T) {
 		if len(waiting) > 0 {
 			t.Errorf("2500 connections are open, and another got %d, want it to wait", <-waiting)
 		}
-		idle.Close()
+		silent.Close()
 		if got := <-waiting; got != 200 {
 			t.Errorf("a connection has ended, and another got %d, want 200", got)
 		}
+		r.mustDial(t)
 		r.stop() // full again: a shutdown does not wait for a free slot
 		begun = time.Now()
 		if err := <-r.ended; err != nil || time.Since(begun) > 10*time.Second {
@@ -148,14 +160,28 @@ type closedInRead struct{ socket }
 func (s closedInRead) Read(p []byte) (int, error) { return len(p), s.socket.Close() }
 func (closedInRead) Close() error                 { return nil }
 
+func (closedInRead) Write(p []byte) (int, error) { return len(p), nil }
+
 func TestReadDuringCloseIsNotCounted(t *testing.T) {
 	l := limit(nil, "")
 	l.slots <- struct{}{}
+	l.silent.Add(1)
 	c := &limitedConn{listener: l}
 	c.socket = closedInRead{c} // closes c itself
 	c.Read(make([]byte, 100))
-	if got := l.received.Load(); got != 0 || len(l.slots) > 0 {
-		t.Errorf("%d bytes and %d connections are still counted, want none", got, len(l.slots))
+	if l.received.Load() != 0 || l.silent.Load() != 0 || len(l.slots) > 0 {
+		t.Errorf("%d bytes, %d silent of %d connections are still counted, want none", l.received.Load(), l.silent.Load(), len(l.slots))
+	}
+}
+
+// Over TLS a client can make the server write without any request.
+func TestOnlyAnAnswerEndsTheCounting(t *testing.T) {
+	l := limit(nil, "")
+	c := &limitedConn{listener: l, socket: closedInRead{}}
+	c.received.Store(100)
+	c.Write([]byte("a record"))
+	if got := c.received.Load(); got != 100 {
+		t.Errorf("after a write %d bytes are counted, want 100", got)
 	}
 }
 
@@ -182,8 +208,11 @@ func TestErrorLog(t *testing.T) {
 		}
 	})
 	log := new(standin.Log)
-	newServer(t.Context(), hello, logTo(log)).ErrorLog.Print("http: TLS handshake error from 10.0.0.1:1: \x1b[31mEOF")
+	to := newServer(t.Context(), limit(nil, ""), hello, logTo(log)).ErrorLog
+	to.Print("http: TLS handshake error from 10.0.0.1:1: \x1b[31mEOF")
 	wantContains(t, log.String(), "level=DEBUG", `\\x1b[31mEOF`)
+	to.Print("http2: panic serving 10.0.0.1:1: on purpose")
+	wantContains(t, log.String(), "level=ERROR", "on purpose")
 }
 
 func TestServeMetrics(t *testing.T) {

@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"io"
 	"log/slog"
 	"net"
@@ -117,6 +118,14 @@ func ask(conn net.Conn, request string) answer {
 }
 
 var hello = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })
+
+const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" // of HTTP/2
+
+// frame is one of HTTP/2 (RFC 9113 §4.1).
+func frame(kind, flags byte, stream uint32, payload []byte) []byte {
+	head := binary.BigEndian.AppendUint32(nil, uint32(len(payload)))[1:]
+	return append(binary.BigEndian.AppendUint32(append(head, kind, flags), stream), payload...)
+}
 
 // logTo returns a logger that writes to a log that a test can read.
 func logTo(log *standin.Log) *slog.Logger { return telemetry.NewLog(log, "text", slog.LevelDebug) }

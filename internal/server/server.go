@@ -21,17 +21,20 @@ const (
 	requestTimeout = 30 * time.Second // for a request and its answer
 	idleTimeout    = 2 * time.Minute  // between two requests on a connection
 	maxHeaderBytes = 28 << 10         // net/http adds 4 KiB: a user token of 8 KiB, and cookies
+	pingTimeout    = 5 * time.Second  // for an HTTP/2 client that has sent nothing for headerTimeout
 	maxStreams     = 32               // at once, on an HTTP/2 connection
+	maxFrame       = 16 << 10         // bytes; net/http keeps a buffer of this size for each HTTP/2 connection
 	maxBodyBytes   = 64 << 10         // received on an HTTP/2 connection and not read; the least that net/http accepts
 	maxLogged      = 4 << 10          // bytes of a message of net/http: enough to find the place of a panic
 )
 
-// The phases of a shutdown: 9 s in all, since orchestrators give 10.
+// A shutdown, from the signal: 9 s in all, since orchestrators give 10.
 const (
-	drainDelay      = time.Second             // still listening, so that probes see "not ready"
-	acceptDelay     = 500 * time.Millisecond  // for the first request on each connection accepted until then
-	shutdownTimeout = 6500 * time.Millisecond // for requests in flight to be answered
-	closeTimeout    = time.Second             // for those canceled after that to be answered
+	drainDelay      = time.Second           // still listening, so that probes see "not ready"
+	firstTimeout    = 3 * time.Second       // after that, for the first request on each connection accepted until then
+	firstInterval   = 50 * time.Millisecond // between looks whether all have had theirs
+	shutdownTimeout = 8 * time.Second       // for requests in flight to be answered
+	closeTimeout    = time.Second           // for those canceled after that to be answered
 )
 
 // A Server is what [Run] serves.
@@ -50,9 +53,9 @@ type Server struct {
 func Run(ctx context.Context, s Server) error {
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	server := newServer(ctx, s.Handler, s.Log)
-	server.BaseContext = func(net.Listener) context.Context { return requests }
 	listener := limit(s.Listener, headerLines(s.Origins))
+	server := newServer(ctx, listener, s.Handler, s.Log)
+	server.BaseContext = func(net.Listener) context.Context { return requests }
 	failed := make(chan error, 1)
 	go func() {
 		if s.Certificate == nil {
@@ -69,14 +72,18 @@ func Run(ctx context.Context, s Server) error {
 	case <-ctx.Done():
 	}
 	s.Stopping()
-	time.Sleep(drainDelay)
-	// Once Shutdown has begun, net/http drops a request on a connection that had
-	// none before. So the last connection is accepted some time earlier.
-	listener.Close()
-	time.Sleep(acceptDelay)
+	time.AfterFunc(shutdownTimeout, cancel) // requests that still wait are answered with an error instead of a broken connection
 	timeout, stop := context.WithTimeout(context.Background(), shutdownTimeout+closeTimeout)
 	defer stop()
-	time.AfterFunc(shutdownTimeout, cancel) // requests that still wait are answered with an error instead of a broken connection
+	time.Sleep(drainDelay)
+	listener.Close()
+	// Once Shutdown has begun, net/http drops a request on a connection that had
+	// none before.
+	for range firstTimeout / firstInterval {
+		if time.Sleep(firstInterval); listener.silent.Load() == 0 {
+			break
+		}
+	}
 	if server.Shutdown(timeout) != nil {
 		s.Log.Warn("closing connections that are still busy")
 		server.Close()
@@ -89,24 +96,19 @@ func Run(ctx context.Context, s Server) error {
 func ServeMetrics(ctx context.Context, listener net.Listener, metrics http.Handler, log *slog.Logger) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", metrics)
-	server := newServer(ctx, ExactPaths(http.NotFoundHandler(), mux), log)
+	limited := limit(listener, "")
+	server := newServer(ctx, limited, ExactPaths(http.NotFoundHandler(), mux), log)
 	context.AfterFunc(ctx, func() { server.Close() })
-	if err := server.Serve(limit(listener, "")); ctx.Err() == nil {
+	if err := server.Serve(limited); ctx.Err() == nil {
 		log.Error("the metrics are no longer served", "error", err)
 	}
 }
 
-// newServer makes a server with the bounds. Once ctx has ended, each answer to a
-// new request ends its connection, so that clients that keep connections busy
-// leave between two requests.
-func newServer(ctx context.Context, handler http.Handler, to *slog.Logger) *http.Server {
+// newServer makes a server with the bounds; ctx ends when the shutdown begins.
+func newServer(ctx context.Context, l *limitedListener, handler http.Handler, to *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if ctx.Err() != nil || bodyMayFollow(r) {
-				w.Header().Set("Connection", "close")
-			}
-			handler.ServeHTTP(w, r)
-		}),
+		ConnContext:       withConn,
+		Handler:           l.handler(ctx, handler),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,
 		WriteTimeout:      requestTimeout,
@@ -114,8 +116,12 @@ func newServer(ctx context.Context, handler http.Handler, to *slog.Logger) *http
 		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          maxStreams,
+			MaxReadFrameSize:              maxFrame,
 			MaxReceiveBufferPerConnection: maxBodyBytes,
 			MaxReceiveBufferPerStream:     maxBodyBytes,
+			SendPingTimeout:               headerTimeout, // a half-sent frame or a dead connection answers no ping
+			PingTimeout:                   pingTimeout,
+			WriteByteTimeout:              requestTimeout,
 		},
 		DisableGeneralOptionsHandler: true, // OPTIONS * gets the headers of any other answer
 		ErrorLog:                     log.New(errorLog{to}, "", 0),
@@ -138,7 +144,7 @@ type errorLog struct{ log *slog.Logger }
 
 func (e errorLog) Write(line []byte) (int, error) {
 	level := slog.LevelDebug
-	if bytes.HasPrefix(line, []byte("http: panic")) {
+	if bytes.HasPrefix(line, []byte("http: panic")) || bytes.HasPrefix(line, []byte("http2: panic")) {
 		level = slog.LevelError
 	}
 	e.log.Log(context.Background(), level, "net/http", "message", strconv.QuoteToASCII(string(line[:min(len(line), maxLogged)])))

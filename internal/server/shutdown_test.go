@@ -22,7 +22,7 @@ func takes(d time.Duration) http.HandlerFunc {
 
 // All times are relative to the moment of the stop.
 func TestShutdown(t *testing.T) {
-	const ms, closed = time.Millisecond, drainDelay + acceptDelay
+	const ms, closed = time.Millisecond, drainDelay + firstInterval
 	waits := func(w http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done()
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -37,7 +37,8 @@ func TestShutdown(t *testing.T) {
 		{"an idle connection", hello, -1000 * ms, -500 * ms, 200, -500 * ms, closed},
 		{"in flight", takes(5500 * ms), -1000 * ms, -500 * ms, 200, 5000 * ms, 5000 * ms},
 		{"a probe that finds it not ready", hello, drainDelay - ms, drainDelay - ms, 200, drainDelay - ms, closed},
-		{"the last connection, its request later", hello, drainDelay - ms, closed - ms, 200, closed - ms, closed},
+		{"the last connection, its request later", hello, drainDelay - ms, 3900 * ms, 200, 3900 * ms, 3900 * ms},
+		{"its request too late", hello, drainDelay - ms, 4100 * ms, 0, 4100 * ms, 4100 * ms},
 		{"too late", hello, drainDelay + ms, drainDelay + ms, 0, drainDelay + ms, closed},
 		{"waits for its context", waits, -1000 * ms, -500 * ms, 503, 8000 * ms, 8000 * ms},
 		{"ignores its context", takes(time.Minute), -1000 * ms, -500 * ms, 0, 9000 * ms, 9000 * ms},
@@ -93,8 +94,8 @@ func TestBusyClientsLoseNoRequest(t *testing.T) {
 			})
 		}
 		clients.Wait()
-		if took := time.Since(r.stopped); took >= drainDelay+acceptDelay {
-			t.Errorf("the last client left after %v, want before %v", took, drainDelay+acceptDelay)
+		if took := time.Since(r.stopped); took >= drainDelay+firstInterval {
+			t.Errorf("the last client left after %v, want before %v", took, drainDelay+firstInterval)
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 func TestTLSVersions(t *testing.T) {
@@ -48,4 +49,39 @@ func TestHTTP2(t *testing.T) {
 			t.Errorf("%d connections, want 1", dialed)
 		}
 	})
+}
+
+// A client that sends half a frame, announces a large one, or does not read.
+func TestHTTP2ClientsAreCutOff(t *testing.T) {
+	ping := frame(6, 0, 0, make([]byte, 8))
+	for _, test := range []struct {
+		name  string
+		sent  []byte
+		reads bool
+		want  time.Duration
+	}{
+		{"half a frame", ping[:12], true, headerTimeout + pingTimeout},
+		{"a frame of 1 MiB", []byte{0x10, 0, 0, 0xff, 0, 0, 0, 0, 0}, true, time.Second},
+		{"does not read", ping, false, requestTimeout + 5*time.Second}, // crypto/tls waits 5 s to say that it closes
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := start(t, hello, valid(t, 1).load(t, t.TempDir()))
+				conn := tls.Client(r.mustDial(t), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+				must(t, conn.Handshake())
+				begun := time.Now()
+				go io.WriteString(conn, preface+string(frame(4, 0, 0, nil))+string(test.sent))
+				if test.reads {
+					io.Copy(io.Discard, conn) // until it is closed
+				} else {
+					for err := error(nil); err == nil; _, err = conn.Write(ping) {
+						time.Sleep(time.Second)
+					}
+				}
+				if took := time.Since(begun); took > test.want+2*time.Second {
+					t.Errorf("closed after %v, want %v", took, test.want)
+				}
+			})
+		})
+	}
 }
