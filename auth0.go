@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/MicahParks/keyfunc/v3"
 	"github.com/golang-jwt/jwt/v5"
 
 	"itwin-token-server/internal/fresh"
@@ -22,8 +20,7 @@ import (
 )
 
 const (
-	// leeway is how far Auth0's clock and ours may differ.
-	leeway = 30 * time.Second
+	leeway = 30 * time.Second // between Auth0's clock and ours
 
 	// Keys are fetched every keysRenew, so that a revoked key is refused within
 	// minutes, and used for at most keysExpiry, so that users stay signed in when
@@ -35,38 +32,29 @@ const (
 	// keys: short enough to recover within 15 s of Auth0's return.
 	keysMaxBackoff = 4 * time.Second
 
-	// unknownKeyTimeout is how long a request with an unknown key waits for a fetch.
-	unknownKeyTimeout = 3 * time.Second
+	unknownKeyTimeout = 3 * time.Second // of a request that waits for a newer key
 
 	// maxTime is the largest time in a token, in seconds: larger numbers are no
 	// longer exact in JSON, and overflow when they are converted (RFC 8259 §6).
 	maxTime = 1 << 53
 
-	// A token of more than smallToken bytes may have at most maxJSONValues values:
-	// to decode a few thousand costs many times as much as to verify a signature.
-	smallToken    = 2 << 10
+	// Bounds on what jwt decodes before it verifies the signature: a number with an
+	// exponent or many digits takes up to 30 µs.
 	maxJSONValues = 500
+	maxDigits     = 20
 )
-
-// A keySet is the tenant's keys as they were fetched, and the tokens that were
-// verified with them.
-type keySet struct {
-	keyfunc.Keyfunc
-	verified tokencache.Cache
-}
 
 // A verifier checks user tokens of one Auth0 tenant.
 type verifier struct {
-	keys          *fresh.Value[*keySet]
+	keys          *fresh.Value[*jwks.Set]
 	parser        *jwt.Parser
 	validator     *jwt.Validator
 	scopes        []string // required
 	organizations []string // allowed; none: any
 }
 
-// newVerifier returns a verifier for the tenant, audiences, scopes and
-// organizations of c. It fetches keys while keys.Run runs; report is called after
-// each fetch.
+// newVerifier returns a verifier with the settings of c. It fetches keys while
+// keys.Run runs; report is called after each fetch.
 func newVerifier(c config, transport http.RoundTripper, report func(time.Duration, error)) *verifier {
 	options := []jwt.ParserOption{
 		// The algorithm is ours to choose, never the token's (RFC 8725 §3.1).
@@ -79,10 +67,10 @@ func newVerifier(c config, transport http.RoundTripper, report func(time.Duratio
 		jwt.WithAudience(c.Audiences...), // none: any
 	}
 	return &verifier{
-		keys: fresh.New(fresh.Config[*keySet]{
-			Fetch: func(ctx context.Context) (*keySet, fresh.Term, error) {
+		keys: fresh.New(fresh.Config[*jwks.Set]{
+			Fetch: func(ctx context.Context) (*jwks.Set, fresh.Term, error) {
 				keys, err := jwks.Fetch(ctx, transport, c.Domain)
-				return &keySet{Keyfunc: keys}, fresh.Term{Renew: keysRenew, Until: keysExpiry}, err
+				return keys, fresh.Term{Renew: keysRenew, Until: keysExpiry}, err
 			},
 			Report:     report,
 			MaxBackoff: keysMaxBackoff,
@@ -104,7 +92,7 @@ func (v *verifier) verify(ctx context.Context, raw string) (subject string, err 
 		return "", fmt.Errorf("%w: %w", errNoKeys, err)
 	}
 	id := tokencache.KeyOf(raw)
-	if subject, ok := keys.verified.Get(id); ok {
+	if subject, ok := keys.Verified.Get(id); ok {
 		return subject, nil
 	}
 	if err := checkForm(raw); err != nil {
@@ -122,13 +110,8 @@ func (v *verifier) verify(ctx context.Context, raw string) (subject string, err 
 		if err := v.checkClaims(claims, v.validator.Validate(claims)); err != nil {
 			return nil, err
 		}
-		if keys, err = v.newerKeys(ctx, keys); err != nil {
-			return nil, err
-		}
-		if key, err = keys.Keyfunc.Keyfunc(token); err != nil {
-			return nil, errUnknownKey
-		}
-		return key, nil
+		keys, key, err = v.newerKey(ctx, keys, token)
+		return key, err
 	})
 	if err != nil && !errors.Is(err, jwt.ErrTokenInvalidClaims) {
 		return "", parseProblem(token, err)
@@ -140,40 +123,69 @@ func (v *verifier) verify(ctx context.Context, raw string) (subject string, err 
 	}
 	if err == nil {
 		expiry, _ := claims.GetExpirationTime() // present: checked
-		keys.verified.Put(id, subject, expiry.Add(leeway))
+		keys.Verified.Put(id, subject, expiry.Add(leeway))
 	}
 	return subject, err
 }
 
-// newerKeys fetches the keys again, within the limits of [fresh.Value.Newer].
-func (v *verifier) newerKeys(ctx context.Context, keys *keySet) (*keySet, error) {
+// newerKey fetches the keys again, within the limits of [fresh.Value.Newer], and
+// returns the key of the token.
+func (v *verifier) newerKey(ctx context.Context, keys *jwks.Set, token *jwt.Token) (*jwks.Set, any, error) {
 	ctx, cancel := context.WithTimeout(ctx, unknownKeyTimeout)
 	defer cancel()
-	keys, err := v.keys.Newer(ctx, keys)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errKeysOutdated, err)
+	for asked := time.Now(); ; {
+		newer, err := v.keys.Newer(ctx, keys)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", errKeysOutdated, err)
+		}
+		if key, err := newer.Keyfunc.Keyfunc(token); err == nil {
+			return newer, key, nil
+		}
+		// A fetch that had begun before may have missed the key.
+		if newer == keys || !v.keys.Begun().Before(asked) {
+			return nil, nil, errUnknownKey
+		}
+		keys = newer
 	}
-	return keys, nil
 }
 
-// checkForm refuses what is not a JWT, and what would cost too much to decode: jwt
-// decodes the claims before it verifies the signature.
+// checkForm refuses what is not a JWT, and what would cost too much to decode.
 func checkForm(raw string) error {
-	if strings.Count(raw, ".") != 2 { // an opaque token has none, or four
+	parts := strings.SplitN(raw, ".", 4)
+	if len(parts) != 3 { // an opaque token has one, or five
 		return errNotJWT
 	}
-	if len(raw) <= smallToken {
-		return nil
-	}
-	values := 0
-	for part := range strings.SplitSeq(raw, ".") {
-		text, _ := base64.RawURLEncoding.DecodeString(part) // jwt reports the error
-		values += bytes.Count(text, []byte("{")) + bytes.Count(text, []byte("[")) + bytes.Count(text, []byte(","))
-	}
-	if values > maxJSONValues {
+	header, errHeader := base64.RawURLEncoding.DecodeString(parts[0])
+	claims, errClaims := base64.RawURLEncoding.DecodeString(parts[1])
+	switch {
+	case errHeader != nil, errClaims != nil:
+		return errMalformed
+	case costly(append(header, claims...)):
 		return errTooLong
 	}
 	return nil
+}
+
+// costly reports whether JSON has too many values, or a number with an exponent or
+// too many digits.
+func costly(text []byte) bool {
+	values, digits, quoted := 0, 0, false
+	for i := 0; i < len(text) && digits <= maxDigits; i++ {
+		switch c := text[i]; {
+		case c == '"':
+			quoted = !quoted
+		case c == '\\':
+			i++ // the next character ends no string
+		case quoted:
+		case c == ',' || c == '[' || c == '{':
+			values, digits = values+1, 0
+		case '0' <= c && c <= '9' || c == '.':
+			digits++
+		case digits > 0 && (c == 'e' || c == 'E'):
+			return true
+		}
+	}
+	return digits > maxDigits || values > maxJSONValues
 }
 
 // checkHeader checks what jwt doesn't. The header's jwk, jku, x5u and x5c are

@@ -36,7 +36,7 @@ func warm(t testing.TB, s *standin.Standin) *service {
 	background(t, d.users.keys.Run)
 	background(t, d.tokens.Run)
 	w := httptest.NewRecorder()
-	if d.getToken(w, request(s.Tenant.AccessToken(testAudience))); w.Code != http.StatusOK {
+	if d.getToken(d.exchange)(w, request(s.Tenant.AccessToken(testAudience))); w.Code != http.StatusOK {
 		t.Fatal(w.Code, w.Body)
 	}
 	return d

@@ -45,7 +45,7 @@ var (
 	errTwoHeaders   = problem{400, "invalid_request", "two_headers", check.Damaged, "send one Authorization header"}
 	errNoUserToken  = problem{401, "invalid_token", "empty_value", check.Client, "the token is undefined, null or the like: the app had no user token yet when it called"}
 	errTwoSchemes   = problem{401, "invalid_token", "two_schemes", check.Client, "the header has Bearer twice: the app adds it to a value that begins with it"}
-	errTooLong      = problem{401, "invalid_token", "too_long", check.Damaged, "the token is longer than 8 KiB, or has more than 500 JSON values"}
+	errTooLong      = problem{401, "invalid_token", "too_long", check.Damaged, "the token is longer than 8 KiB, or costs too much to decode"}
 	errNotJWT       = problem{401, "invalid_token", "not_jwt", check.Opaque, "the token is not a JWT: request an audience in Auth0"}
 	errMalformed    = problem{401, "invalid_token", "malformed", check.Damaged, "the token is not a well-formed JWT"}
 	errAlgorithm    = problem{401, "invalid_token", "algorithm", check.Algorithm, "the token is not signed with RS256"}
@@ -79,7 +79,7 @@ func requestProblems() []problem {
 	return []problem{
 		errNoToken, errTwoHeaders, errNoUserToken, errTwoSchemes, errTooLong, errNotJWT, errMalformed, errAlgorithm, errType,
 		errCritical, errNoKeyID, errIssuer, errAudience, errExpired, errNoExpiry, errNotYet, errClaims, errUnknownKey,
-		errSignature, errScope, errOrganization, errNoKeys, errKeysOutdated, errCanceled, errSlow, errUnreachable, errThrottled, errRefused,
+		errSignature, errScope, errOrganization, errNoKeys, errKeysOutdated, errCanceled, errSlow, errUnreachable, errThrottled, errRefused, errMethod,
 	}
 }
 
@@ -116,12 +116,12 @@ type service struct {
 // routes returns the server's handler; only the demo gives out user tokens.
 func (s *service) routes(demoUserToken http.HandlerFunc) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /getToken", s.getToken)
+	mux.HandleFunc("GET /getToken", s.getToken(s.exchange))
+	mux.HandleFunc("/getToken", s.getToken(func(*http.Request) (string, *itwinToken, error) { return "", nil, errMethod }))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { server.WriteText(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.readyz)
-	for _, path := range []string{"/getToken", "/healthz", "/readyz"} {
-		mux.HandleFunc(path, s.methodNotAllowed)
-	}
+	mux.HandleFunc("/healthz", s.methodNotAllowed)
+	mux.HandleFunc("/readyz", s.methodNotAllowed)
 	if demoUserToken != nil {
 		mux.HandleFunc("GET /demo/userToken", demoUserToken)
 	}
@@ -129,21 +129,24 @@ func (s *service) routes(demoUserToken http.HandlerFunc) http.Handler {
 	return server.Headers(s.config.Origins, server.ExactPaths(http.HandlerFunc(s.notFound), mux))
 }
 
-// getToken returns the iTwin token to a caller with a valid user token.
-func (s *service) getToken(w http.ResponseWriter, r *http.Request) {
-	start := time.Now()
-	subject, token, err := s.exchange(r)
-	record := telemetry.Request{Status: http.StatusOK, Reason: "ok", Subject: subject}
-	if err != nil {
-		p := problemOf(err)
-		record.Status, record.Reason = p.status, p.reason
-		s.writeProblem(w, r, p, retryAfter(err))
-	} else {
-		record.Token = token.fingerprint
-		writeToken(w, r, token)
+// getToken answers with the iTwin token that exchange returns, or its error, and
+// records the request.
+func (s *service) getToken(exchange func(*http.Request) (subject string, token *itwinToken, err error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		subject, token, err := exchange(r)
+		record := telemetry.Request{Status: http.StatusOK, Reason: "ok", Subject: subject}
+		if err != nil {
+			p := problemOf(err)
+			record.Status, record.Reason = p.status, p.reason
+			s.writeProblem(w, r, p, retryAfter(err))
+		} else {
+			record.Token = token.fingerprint
+			writeToken(w, r, token)
+		}
+		record.Duration = time.Since(start)
+		s.observer.Request(r.Context(), record)
 	}
-	record.Duration = time.Since(start)
-	s.observer.Request(r.Context(), record)
 }
 
 func writeToken(w http.ResponseWriter, r *http.Request, token *itwinToken) {
@@ -151,7 +154,7 @@ func writeToken(w http.ResponseWriter, r *http.Request, token *itwinToken) {
 		server.WriteText(w, http.StatusOK, token.bearer.reveal())
 		return
 	}
-	secondsLeft := int(time.Until(token.expiry).Seconds())
+	secondsLeft := int(fresh.Until(token.expiry).Seconds())
 	server.WriteJSON(w, http.StatusOK, map[string]any{"access_token": strings.TrimPrefix(token.bearer.reveal(), "Bearer "), "token_type": "Bearer", "expires_in": secondsLeft})
 }
 
@@ -186,14 +189,14 @@ func bearerToken(header http.Header) (string, error) {
 	switch {
 	case !strings.EqualFold(scheme, "Bearer") || token == "":
 		return "", errNoToken
+	case len(token) > maxToken:
+		return "", errTooLong
 	case strings.EqualFold(first, "Bearer"):
 		return "", errTwoSchemes
 	case isPlaceholder(token):
 		return "", errNoUserToken
 	case several:
 		return "", errNotJWT
-	case len(token) > maxToken:
-		return "", errTooLong
 	}
 	return token, nil
 }
@@ -214,12 +217,9 @@ func isPlaceholder(token string) bool {
 
 // retryAfter is when the server will next be able to help, in seconds.
 func retryAfter(err error) string {
-	wait := 2 * time.Second // if a fetch is in progress
-	var failed *fresh.Error
-	if errors.As(err, &failed) {
-		wait = time.Until(failed.Retry)
-	}
-	return strconv.Itoa(max(1, int(math.Ceil(wait.Seconds()))))
+	failed := new(fresh.Error)
+	errors.As(err, &failed)
+	return strconv.Itoa(max(1, int(math.Ceil(fresh.Until(failed.Retry).Seconds()))))
 }
 
 // writeProblem writes the response for a problem, with the headers that it needs.
@@ -234,6 +234,8 @@ func (s *service) writeProblem(w http.ResponseWriter, r *http.Request, p problem
 	switch p.status {
 	case 400, 401, 403:
 		w.Header().Set("WWW-Authenticate", challenge)
+	case 405:
+		w.Header().Set("Allow", "GET, HEAD")
 	case 502, 503, 504:
 		w.Header().Set("Retry-After", retry)
 	}
@@ -245,7 +247,6 @@ func (s *service) writeProblem(w http.ResponseWriter, r *http.Request, p problem
 }
 
 func (s *service) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Allow", "GET, HEAD")
 	s.writeProblem(w, r, errMethod, "")
 }
 

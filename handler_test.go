@@ -199,6 +199,7 @@ func TestRefusals(t *testing.T) {
 func TestStatusesOfProblems(t *testing.T) {
 	codes := map[string][]int{
 		"missing_token": {401}, "invalid_request": {400}, "invalid_token": {401}, "insufficient_scope": {403}, "temporarily_unavailable": {502, 503, 504},
+		"method_not_allowed": {405},
 	}
 	for _, p := range requestProblems() {
 		if !slices.Contains(codes[p.code], p.status) {
@@ -222,7 +223,7 @@ func TestStatusesOfProblems(t *testing.T) {
 func TestTheWorstTokenThatFitsIsCheapToRefuse(t *testing.T) {
 	f := newForger(t, nil)
 	header, claims := f.texts()
-	for open, end := range map[string]string{"[": "]", `{"":`: "}", "{},": "", "[],": "", "1e9,": "", `"",`: ""} {
+	for open, end := range map[string]string{"[": "]", `{"":`: "}", "{},": "", "[],": "", "9,": "", `"\"",`: ""} {
 		token := func(n int) string {
 			values := "[" + strings.Repeat(open, n) + "0" + strings.Repeat(end, n) + "]"
 			return signedPart(f.raw(header, strings.TrimSuffix(claims, "}")+`,"x":`+values+"}")) + "." + b64("forged")
@@ -238,6 +239,22 @@ func TestTheWorstTokenThatFitsIsCheapToRefuse(t *testing.T) {
 		if err := f.verify(token(1000)); err != errTooLong {
 			t.Errorf("verify(1000 of %s) = %v, want %v", open, err, errTooLong)
 		}
+	}
+	// Numbers that take strconv up to 30 µs each.
+	check := func(text, token string, want error) {
+		t.Helper()
+		if err := f.verify(token); err != want {
+			t.Errorf("verify(%s) = %v, want %v", text, err, want)
+		}
+	}
+	for _, number := range []string{"9e-323", "1E5", "-0.1e1", "123456789012345678901", "0.12345678901234567890"} {
+		for _, text := range []string{`{"x":` + number + `}`, `{"x":"\"","y":[` + number + `]}`, `{"\\":` + number + `}`} {
+			check(text, f.raw(header, text), errTooLong)
+			check(text+" in the header", f.raw(text, claims), errTooLong)
+		}
+	}
+	for _, text := range []string{"9e9", "5e-9 and 123456789012345678901", `\"9e9`, "true"} { // no number
+		check(text, f.claimed(standin.Claims{"x": text, "y": []any{true, false, nil, -1.5}}), nil)
 	}
 }
 
@@ -255,8 +272,8 @@ func TestOtherMethodsAndPaths(t *testing.T) {
 			}
 		}
 	}
-	if f.log.String() != "" {
-		t.Errorf("they are logged at info: %s", f.log)
+	if got := strings.Count(f.log.String(), "\n"); got != 6 || strings.Count(f.log.String(), "msg=getToken status=405 ") != 6 {
+		t.Errorf("%d lines at info, want one for each request to /getToken:\n%s", got, f.log)
 	}
 }
 

@@ -15,8 +15,8 @@
 //	succeeded             Term.Renew after the last began          by Get without a value, by Newer
 //	failed                after a back-off, 1 s doubled up to      by Get without a value, by Newer
 //	                      30 s or MaxBackoff
-//	failed, asked for a   when the pause has ended, at most 1 s    never
-//	pause (Retry-After)   later
+//	failed, asked for a   when the pause has ended                 never
+//	pause (Retry-After)
 //
 // Two fetches are at least 1 s apart; only Newer's may follow a success at once.
 package fresh
@@ -86,7 +86,7 @@ type state[T comparable] struct {
 	fetching bool          // a fetch is in progress
 	next     chan struct{} // closed when the next fetch has ended
 
-	// When the next fetch starts. A pause is not cut short: the last two are its end.
+	// When the next fetch starts. A pause is not cut short: all three are its end.
 	planned   time.Time // if no reader asks
 	forNeeded time.Time // if a Get without a value asks
 	forNewer  time.Time // if a Newer asks
@@ -173,11 +173,11 @@ func (s *state[T]) decide() (T, error) {
 }
 
 // usable reports whether the state's value may be served now.
-func (s *state[T]) usable() bool { return until(s.until) > 0 }
+func (s *state[T]) usable() bool { return Until(s.until) > 0 }
 
-// until returns the time to t by the monotonic or the wall clock, whichever is less:
+// Until returns the time to t by the monotonic or the wall clock, whichever is less:
 // the one stands still while the machine sleeps, the other can be set back.
-func until(t time.Time) time.Duration {
+func Until(t time.Time) time.Duration {
 	now := time.Now()
 	return min(t.Sub(now), time.Duration(t.UnixNano()-now.UnixNano()))
 }

@@ -10,7 +10,6 @@ import (
 const (
 	minGap        = time.Second      // from one fetch's end to the next one's start: an outage must not become a flood
 	maxBackoff    = 30 * time.Second // so that a recovery is noticed soon
-	pauseJitter   = time.Second      // the most by which a fetch after a pause is delayed, so that replicas spread
 	newerBurst    = 5                // fetches that Newer may cause at once, for honest callers,
 	newerInterval = 30 * time.Second // and then one in this time, since anyone may be calling
 	clockCheck    = 30 * time.Second // between looks at the wall clock: timers stand still while a laptop sleeps
@@ -59,7 +58,7 @@ func (v *Value[T]) plan(s *state[T], ended time.Time, renew time.Duration) {
 	case s.err == nil:
 		v.backoff = 0
 	case pause > 0:
-		planned, newer = gap+rand.N(pauseJitter), gap
+		planned, newer = gap, gap
 	default:
 		longest := maxBackoff
 		if !s.usable() {
@@ -84,19 +83,19 @@ func retryAfter(err error) time.Duration {
 // brought it forward.
 func (v *Value[T]) sleep(ctx context.Context) {
 	s := v.state.Load()
-	start, paused, newer := s.planned, retryAfter(s.err) > 0, false
-	for wait := until(start); wait > 0; wait = until(start) {
+	start, newer := s.planned, false
+	for wait := Until(start); wait > 0; wait = Until(start) {
 		// A request may be from before this state.
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(min(wait, clockCheck)):
 		case <-v.needed:
-			if !paused && !s.usable() && s.forNeeded.Before(start) {
+			if !s.usable() && s.forNeeded.Before(start) {
 				start = s.forNeeded
 			}
 		case next := <-v.newer:
-			if !paused && next == s.next && s.forNewer.Before(start) {
+			if next == s.next && s.forNewer.Before(start) {
 				start, newer = s.forNewer, true
 			}
 		}

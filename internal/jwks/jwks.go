@@ -12,6 +12,7 @@ import (
 
 	"github.com/MicahParks/keyfunc/v3"
 
+	"itwin-token-server/internal/tokencache"
 	"itwin-token-server/internal/upstream"
 )
 
@@ -21,10 +22,17 @@ const (
 	maxExponentBits = 31   // the most that crypto/rsa verifies with
 )
 
-// Fetch gets the keys that the tenant of this domain publishes: at least one. Any
-// error of their Keyfunc for an RS256 token that has a kid means that the key is
-// not among them. The errors of Fetch are those of [upstream.Do].
-func Fetch(ctx context.Context, transport http.RoundTripper, domain string) (keyfunc.Keyfunc, error) {
+// A Set is a tenant's keys as they were fetched, at least one, and the tokens that
+// were verified with them. Any error of its Keyfunc for an RS256 token that has a kid
+// means that the key is not among them.
+type Set struct {
+	keyfunc.Keyfunc
+	Verified tokencache.Cache
+}
+
+// Fetch gets the keys that the tenant of this domain publishes. Its errors are those
+// of [upstream.Do].
+func Fetch(ctx context.Context, transport http.RoundTripper, domain string) (*Set, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+domain+"/.well-known/jwks.json", nil)
 	if err != nil {
 		return nil, err
@@ -45,7 +53,8 @@ func Fetch(ctx context.Context, transport http.RoundTripper, domain string) (key
 	if err != nil {
 		return nil, err
 	}
-	return keyfunc.NewJWKSetJSON(set)
+	verifies, err := keyfunc.NewJWKSetJSON(set)
+	return &Set{Keyfunc: verifies}, err
 }
 
 // A jwk is what RS256 needs of a key (RFC 7517 §4, RFC 7518 §6.3.1). A wrong x5t,

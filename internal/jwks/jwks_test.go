@@ -77,7 +77,7 @@ func (b body) keys(t testing.TB) map[string]*rsa.PublicKey {
 	all, _ := set.Storage().KeyReadAll(t.Context())
 	for _, stored := range all {
 		kid := stored.Marshal().KID
-		key, err := set.Keyfunc(&jwt.Token{Header: members{"kid": kid, "alg": "RS256"}})
+		key, err := set.Keyfunc.Keyfunc(&jwt.Token{Header: members{"kid": kid, "alg": "RS256"}})
 		if err != nil {
 			t.Fatalf("the key %q is not found: %v", kid, err)
 		}
@@ -102,7 +102,7 @@ func TestFetch(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, header := range []members{{"kid": "unknown", "alg": "RS256"}, {"kid": "", "alg": "RS256"}, {"kid": s.Tenant.Key().ID, "alg": "RS512"}} {
-		if key, err := set.Keyfunc(&jwt.Token{Header: header}); err == nil {
+		if key, err := set.Keyfunc.Keyfunc(&jwt.Token{Header: header}); err == nil {
 			t.Errorf("a token with the header %v gets the key %v, want an error", header, key)
 		}
 	}

@@ -104,15 +104,15 @@ func WriteJSON(w http.ResponseWriter, status int, v map[string]any) {
 const maxAccept = 512
 
 // PrefersJSON reports whether the Accept header gives application/json a higher
-// quality than text/plain (RFC 9110 §12.5.1). It is false for a missing header,
-// several of them, and one that is too long.
+// quality than text/plain (RFC 9110 §12.5.1). It is false for a missing header, and
+// one that is too long.
 func PrefersJSON(h http.Header) bool {
-	accept := h["Accept"]
-	if len(accept) != 1 || accept[0] == "*/*" || len(accept[0]) > maxAccept {
+	accept := strings.Join(h["Accept"], ",") // several lines are one list (RFC 9110 §5.3)
+	if accept == "" || accept == "*/*" || len(accept) > maxAccept {
 		return false
 	}
 	weights := make(map[string]float64) // by range
-	for item := range strings.SplitSeq(accept[0], ",") {
+	for item := range strings.SplitSeq(accept, ",") {
 		if name, parameters, err := mime.ParseMediaType(item); err == nil {
 			weights[name] = max(weights[name], parseWeight(parameters))
 		}

@@ -62,9 +62,14 @@ func TestPrefersJSON(t *testing.T) {
 			t.Errorf("PrefersJSON(%.100q) = %v, want %v", test.accept, got, test.want)
 		}
 	}
-	for _, h := range []http.Header{nil, {}, {"Accept": nil}, {"Accept": {"application/json", "application/json"}}} {
-		if PrefersJSON(h) {
-			t.Errorf("PrefersJSON(%v) = true, want false", h)
+	for want, all := range map[bool][]http.Header{
+		false: {nil, {}, {"Accept": nil}, {"Accept": {"application/json;q=0.5", "text/plain"}}},
+		true:  {{"Accept": {"text/html", "application/json"}}, {"Accept": {"application/json", "text/plain;q=0.4"}}},
+	} {
+		for _, h := range all {
+			if got := PrefersJSON(h); got != want {
+				t.Errorf("PrefersJSON(%v) = %v, want %v", h, got, want)
+			}
 		}
 	}
 }

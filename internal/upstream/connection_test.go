@@ -113,7 +113,7 @@ func TestErrorsOfTheNetwork(t *testing.T) {
 		{"a certificate for another name", invalid(x509.HostnameError{Certificate: named, Host: "tenant.auth0.test"}), Unreachable, "another name"},
 		{"a certificate for clients", invalid(x509.CertificateInvalidError{Reason: x509.IncompatibleUsage}), Unreachable, "not valid for this use"},
 		{"a handshake that takes too long", &net.OpError{Op: "remote error", Err: os.ErrDeadlineExceeded}, Slow, "within 10s"},
-		{"a connection that takes too long", dial(os.NewSyscallError("connect", syscall.ETIMEDOUT)), Slow, "within 10s"},
+		{"a connection that takes too long", dial(os.NewSyscallError("connect", syscall.ETIMEDOUT)), Unreachable, "within 3s"},
 		{"no such name", dial(&net.DNSError{IsNotFound: true}), Unreachable, "no such host"},
 		{"a name server that does not answer", dial(&net.DNSError{IsTimeout: true}), Unreachable, "no DNS"},
 		{"no network", dial(os.NewSyscallError("connect", syscall.ENETUNREACH)), Unreachable, "check the network"},

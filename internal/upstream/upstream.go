@@ -83,10 +83,10 @@ func Do(transport http.RoundTripper, req *http.Request) (Answer, error) {
 	}
 	defer resp.Body.Close()
 	answer.Status = resp.StatusCode
-	if answer.Status != http.StatusOK {
-		answer.Pause = retryAfter(resp.Header.Get("Retry-After"), time.Now())
-	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	if answer.Status != http.StatusOK {
+		answer.Pause = retryAfter(resp.Header.Get("Retry-After"), time.Now()) // now: a body takes time
+	}
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return answer, answer.Errorf(Nonsense, "the answer was cut short")
@@ -134,6 +134,8 @@ func (a Answer) explain(ctx context.Context, err error) error {
 		text = "certificate is for another name: check the spelling of the host"
 	case errors.As(err, new(x509.CertificateInvalidError)):
 		text = "certificate is expired, or not valid for this use: check this machine's clock too"
+	case op != nil && op.Op == "dial" && op.Timeout():
+		text = "no connection within 3s: check the network, a firewall, and the proxy"
 	case network != nil && network.Timeout():
 		kind, text = Slow, "no answer within 10s: check the network, and the proxy"
 	case errors.As(err, new(tls.RecordHeaderError)):
