@@ -102,7 +102,7 @@ func TestCheckUpstream(t *testing.T) {
 		{name: "IMS refuses connections", spoil: func(s *standin.Standin) { s.IMS.Stop() }, want: []string{"no a grant at IMS ims.bentley.test: connection refused", authority + ": Bentley's is https://ims.bentley.com. --"}},
 		{name: "IMS hangs", spoil: ims(standin.Hang()), want: []string{"no a grant at IMS ims.bentley.test: no answer within 10s", authority}},
 		{name: "no network", environ: append(unknown, prefix+"AUTHORITY=https://ims.bently.test"),
-			want: []string{"no Auth0's keys", "no a grant at IMS", "!! network neither host can be reached: this machine's network may be down"}},
+			want: []string{"no Auth0's keys", "no a grant at IMS", "!! network neither answered: look at this machine first"}},
 	}
 	for _, nonsense := range standin.Nonsense() {
 		cases = append(cases, checkCase{name: nonsense.Name, spoil: tenant(nonsense.Fault), want: []string{"no Auth0's keys tenant.auth0.test: ", domain, "ok a grant at IMS"}},
@@ -131,14 +131,14 @@ func TestCheckTokens(t *testing.T) {
 	organization := []string{prefix + "AUTH0_ORGANIZATION=org_1,acme"}
 	runCheckCases(t, []checkCase{
 		{name: "accepted", token: goodToken, want: []string{"ok a user token would be accepted"}},
-		{name: "opaque", token: opaque, want: refused(errNotJWT, "request the audience "+testAudience, "Applications, APIs")},
+		{name: "opaque", token: opaque, want: refused(errNotJWT, `request the audience "`+testAudience+`"`, "Applications, APIs")},
 		{name: "opaque, any audience", token: opaque, environ: []string{prefix + "AUTH0_AUDIENCE="}, want: refused(errNotJWT, "request the audience of your API")},
 		{name: "another tenant", token: changed(standin.Claims{"iss": "https://other.us.auth0.com/"}),
 			want: refused(errIssuer, `"https://other.us.auth0.com/", but the server accepts https://tenant.auth0.test/`, "set ITM_TOKEN_SERVER_AUTH0_DOMAIN")},
 		{name: "an escape in the issuer", token: changed(standin.Claims{"iss": "urn:x\x1b[2J\u009b"}), want: refused(errIssuer, `"urn:x\x1b[2J\u009b"`)},
 		{name: "no issuer", token: changed(standin.Claims{"iss": nil}), want: refused(errIssuer, "issuer is missing")},
 		{name: "another API", token: func(s *standin.Standin) string { return s.Tenant.AccessToken("https://x.example") }, environ: []string{prefix + "AUTH0_AUDIENCE=an-app,an-api"},
-			want: refused(errAudience, `"https://x.example", but the server accepts an-app or an-api`, "ITM_TOKEN_SERVER_AUTH0_AUDIENCE")},
+			want: refused(errAudience, `"https://x.example", but the server accepts "an-app,an-api"`, "ITM_TOKEN_SERVER_AUTH0_AUDIENCE")},
 		{name: "an ID token", token: func(s *standin.Standin) string { return s.Tenant.IDToken("other-app") }, want: refused(errAudience, `"other-app"`)},
 		{name: "expired", token: changed(standin.Claims{"exp": 946677600}), want: refused(errExpired, "1999-12-31T22:00:00Z", "2000-01-01T00:00:00Z"), golden: true},
 		{name: "not yet valid", token: changed(standin.Claims{"nbf": 946688400}), want: refused(errNotYet, "2000-01-01T01:00:00Z", "set the clock")},
@@ -147,7 +147,7 @@ func TestCheckTokens(t *testing.T) {
 			want: refused(errScope, `"openid"`, `"write"`, `ITM_TOKEN_SERVER_AUTH0_REQUIRED_SCOPE is "read:itwin"`)},
 		{name: "no scope", token: changed(standin.Claims{"scope": nil}), environ: scope, want: refused(errScope, "scope is missing")},
 		{name: "another organization", token: changed(standin.Organization("org_2", "other")), environ: organization,
-			want: refused(errOrganization, `"org_2"`, `"other"`, "org_1 or acme", "ITM_TOKEN_SERVER_AUTH0_ORGANIZATION")},
+			want: refused(errOrganization, `"org_2"`, `"other"`, `"org_1,acme"`, "ITM_TOKEN_SERVER_AUTH0_ORGANIZATION")},
 		{name: "no organization", token: goodToken, environ: organization, want: refused(errOrganization, "org_id is missing")},
 		{name: "unknown key", token: headed(standin.Claims{"kid": "k\n1"}), want: refused(errUnknownKey, `no key "k\n1"`)},
 		{name: "unknown key, and Auth0 goes down after the first fetch", token: headed(standin.Claims{"kid": "new"}), spoil: func(s *standin.Standin) {
@@ -159,6 +159,8 @@ func TestCheckTokens(t *testing.T) {
 		{name: "HS256", token: headed(standin.Claims{"alg": "HS256"}), want: refused(errAlgorithm, `"HS256"`, "RS256")},
 		{name: "no kid", token: headed(standin.Claims{"kid": nil}), want: refused(errNoKeyID, "copy the token whole")},
 		{name: "truncated", token: func(s *standin.Standin) string { return goodToken(s)[:400] }, want: []string{"no a user token would be refused: the token is not whole", "copy the token whole"}},
+		{name: "opaque, and the audience may be a secret", token: opaque, environ: []string{prefix + "AUTH0_AUDIENCE=" + strings.Repeat("x", 66)}, want: refused(errNotJWT, "request the audience 66 characters, not shown")},
+		{name: "with a space", token: func(s *standin.Standin) string { return goodToken(s)[:400] + " " + goodToken(s)[400:] }, want: []string{"no a user token would be refused: the token is not whole"}},
 		{name: "undefined", token: fixed("undefined"), want: refused(errNoUserToken, "The mistake is in the app")},
 		{name: "two schemes", token: fixed("Bearer Bearer x"), want: refused(errTwoSchemes, "The mistake is in the app")},
 	})

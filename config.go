@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"itwin-token-server/internal/dotenv"
 	"itwin-token-server/internal/server"
@@ -147,7 +148,7 @@ func (c *config) checkCertificate(f *dotenv.Findings) {
 	if c.Certificate, err = server.LoadCertificate(c.CertFile, c.KeyFile); err != nil {
 		cert.Got = err.Error()
 	} else if expiry := c.Certificate.Expiry(); time.Until(expiry) < expiryWarning {
-		f.Warnings = append(f.Warnings, "the TLS certificate expires at "+expiry.UTC().Format(time.RFC3339)+": renew it")
+		f.Warnings = append(f.Warnings, cert.Name+": the certificate ends at "+expiry.UTC().Format(time.RFC3339)+": renew it")
 	}
 }
 
@@ -163,9 +164,16 @@ func (c *config) currentSecret() (secret, error) {
 		defer file.Close()
 		text, err = io.ReadAll(io.LimitReader(file, maxSecret+1))
 	}
-	line := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
-	if err == nil && (line == "" || len(text) > maxSecret || strings.ContainsAny(line, "\r\n") || dotenv.Placeholder(line)) {
-		err = errors.New("a placeholder, or not exactly one line")
+	line := strings.TrimPrefix(string(text), "\ufeff") // a byte order mark, as some editors write
+	line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
+	switch {
+	case err != nil:
+	case line == "":
+		err = errors.New("an empty one")
+	case dotenv.Placeholder(line):
+		err = errors.New("a placeholder")
+	case len(text) > maxSecret, strings.ContainsAny(line, "\r\n\x00"), !utf8.ValidString(line):
+		err = errors.New("more than a line of text in UTF-8")
 	}
 	if err != nil {
 		return secret{}, fmt.Errorf("%sCLIENT_SECRET_FILE: want a file that holds the client secret, got %w", prefix, err)

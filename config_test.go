@@ -83,7 +83,7 @@ func TestGoodValues(t *testing.T) {
 			" HTTPS://Tenant.US.Auth0.com/ ", "tenant.us.auth0.com", "login.example.com", "login.example.com",
 			"my_tenant-1.eu.auth0.com", "my_tenant-1.eu.auth0.com", "tenant.us.auth0.com:8443", "tenant.us.auth0.com:8443",
 			"https://127.0.0.1:43211/", "127.0.0.1:43211", "localhost:43211", "localhost:43211", "[::1]:43211", "[::1]:43211",
-			"xn--tnant-wqa.example.com", "xn--tnant-wqa.example.com",
+			"xn--tnant-wqa.example.com", "xn--tnant-wqa.example.com", "tenant.us.auth0.com:443", "tenant.us.auth0.com", "oidc:8443", "oidc:8443",
 		}},
 		{"AUTH0_AUDIENCE", "Audiences", []string{"a, b ,,c", "[a b c]"}},
 		{"AUTH0_REQUIRED_SCOPE", "RequiredScopes", []string{" read:a  read:b ", "[read:a read:b]"}},
@@ -136,12 +136,12 @@ func TestRefusedValues(t *testing.T) {
 			"https://ims bentley.com", "https://ims.bentl\u0435y.com", "https://jane:hunter2@ims.bentley.com",
 		},
 		"SCOPE":        {`itwin"platform`, "itwin\tplatform"},
-		"HOST":         {"localhost:3001", "http://localhost"},
+		"HOST":         {"localhost:3001", "http://localhost", "[", "[]", "a+b==", strings.Repeat("a", 66)},
 		"PORT":         {"http", "-1", "65536", ":3001", "tcp://10.0.0.1:3001"},
 		"CORS_ORIGINS": {"https://app.example.com/", "app.example.com", "null", "https://*.example.com", "https://App.example.com", "https://a.com https://b.com", "https://a.com,,https://b.com/x", "*,x", "https://jane@a.com", ","},
 		"LOG_LEVEL":    {"loud", "warning"},
 		"LOG_FORMAT":   {"xml"},
-		"METRICS_ADDR": {"9090", "localhost:http"},
+		"METRICS_ADDR": {"9090", "localhost:http", "a+b==:9090"},
 	}
 	for name, values := range tests {
 		for _, value := range values {
@@ -157,9 +157,9 @@ func TestRefusedValues(t *testing.T) {
 // These settings depend on each other, or on files. A file's name that cannot be
 // used may be the secret itself.
 func TestRefusedTogether(t *testing.T) {
-	const notOneLine = "a placeholder, or not exactly one line"
+	const empty, notOneLine = "an empty one", "more than a line of text in UTF-8"
 	t.Chdir(folder(t, "pem", "-----BEGIN CERTIFICATE-----\n", "empty", "", "newline", "\r\n", "placeholder", "<YOUR_hunter2>",
-		"lines", "hunter2\nmore", "newlines", "hunter2\n\n", "huge", strings.Repeat("hunter2 ", maxSecret/8)+"\n"))
+		"lines", "hunter2\nmore", "utf16", "\xff\xfeh\x00u\x00n\x00", "newlines", "hunter2\n\n", "huge", strings.Repeat("hunter2 ", maxSecret/8)+"\n"))
 	_, err := os.Open("no-such-file")
 	notFound := errors.Unwrap(err).Error()
 	tests := []struct{ name, environ, got string }{
@@ -167,11 +167,12 @@ func TestRefusedTogether(t *testing.T) {
 		{"CLIENT_SECRET", "hunter2|CLIENT_SECRET_FILE=pem", "both"},
 		{"CLIENT_SECRET_FILE", "hunter2|CLIENT_SECRET=", notFound},
 		{"CLIENT_SECRET_FILE", ".|CLIENT_SECRET=", "read "},
-		{"CLIENT_SECRET_FILE", "empty|CLIENT_SECRET=", notOneLine},
-		{"CLIENT_SECRET_FILE", "newline|CLIENT_SECRET=", notOneLine},
-		{"CLIENT_SECRET_FILE", "placeholder|CLIENT_SECRET=", notOneLine},
+		{"CLIENT_SECRET_FILE", "empty|CLIENT_SECRET=", empty},
+		{"CLIENT_SECRET_FILE", "newline|CLIENT_SECRET=", empty},
+		{"CLIENT_SECRET_FILE", "placeholder|CLIENT_SECRET=", "a placeholder"},
 		{"CLIENT_SECRET_FILE", "lines|CLIENT_SECRET=", notOneLine},
 		{"CLIENT_SECRET_FILE", "newlines|CLIENT_SECRET=", notOneLine},
+		{"CLIENT_SECRET_FILE", "utf16|CLIENT_SECRET=", notOneLine},
 		{"CLIENT_SECRET_FILE", "huge|CLIENT_SECRET=", notOneLine},
 		{"TLS_KEY_FILE", "|TLS_CERT_FILE=pem", "nothing"},
 		{"TLS_CERT_FILE", "|TLS_KEY_FILE=pem", "nothing"},
@@ -204,8 +205,13 @@ func TestCertificateThatExpiresSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(s.Certificate().NotAfter) - time.Hour)
 		_, f, err := loadConfig(complete("TLS_CERT_FILE=cert", "TLS_KEY_FILE=key"), "")
-		if err != nil || len(f.Warnings) != 1 || !strings.Contains(f.Warnings[0], "certificate expires") {
-			t.Errorf("warnings %q, %v; want one, that the certificate expires", f.Warnings, err)
+		if err != nil || len(f.Warnings) != 1 || !strings.HasPrefix(f.Warnings[0], prefix+"TLS_CERT_FILE: the certificate ends at ") {
+			t.Errorf("warnings %q, %v; want one, that the certificate ends", f.Warnings, err)
+		}
+		time.Sleep(2 * time.Hour)
+		stdout, _, err := runOnce(program{args: []string{"check"}, environ: complete("TLS_CERT_FILE=cert", "TLS_KEY_FILE=key")})
+		if err != errReported || !strings.Contains(stdout, "no  settings        "+prefix+"TLS_CERT_FILE: want a certificate that is valid") {
+			t.Errorf("check ends with %v, want %v:\n%s", err, errReported, stdout)
 		}
 	})
 }
@@ -230,7 +236,7 @@ func TestCurrentSecret(t *testing.T) {
 		t.Errorf("without the file the secret is %q, %v; want an error that names the setting", got.reveal(), err)
 	}
 	for _, end := range []string{"", "\n", "\r\n"} {
-		write(t, dir, "secret", awkward+end)
+		write(t, dir, "secret", "\ufeff"+awkward+end) // as some editors begin a file
 		if got, err := c.currentSecret(); got.reveal() != awkward || err != nil {
 			t.Errorf("with %q at its end, the secret is %q, %v; want %q", end, got.reveal(), err, awkward)
 		}
@@ -300,7 +306,9 @@ func TestNothingPrintsTheSecret(t *testing.T) {
 
 func TestMisspeltNames(t *testing.T) {
 	typos := map[string][]string{
-		"AUTH0_AUDIENCE": {"AUDIENCE"}, "AUTH0_ORGANIZATION": {"AUTH0_ORGANISATION", "ORGANIZATION"}, "TLS_CERT_FILE": {"TLS_CERTIFICATE"}, "LOG_LEVEL": {"LEVEL"},
+		"AUTH0_AUDIENCE": {"AUDIENCE"}, "AUTH0_ORGANIZATION": {"AUTH0_ORGANISATION", "ORGANIZATION"}, "TLS_CERT_FILE": {"TLS_CERTIFICATE", "CERT"}, "LOG_LEVEL": {"LEVEL"},
+		"CLIENT_SECRET": {"SECRET"}, "CLIENT_SECRET_FILE": {"SECRET_FILE"}, "TLS_KEY_FILE": {"KEY", "KEY_FILE"}, "CORS_ORIGINS": {"CORS"},
+		"AUTH0_REQUIRED_SCOPE": {"AUTH0_SCOPE"}, "METRICS_ADDR": {"METRICS"}, "CLIENT_ID": {"ID"}, "AUTH0_DOMAIN": {"DOMAIN"},
 	}
 	for _, full := range names() {
 		name := strings.TrimPrefix(full, prefix)

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -36,7 +38,8 @@ const usage = `itwin-token-server gives apps an iTwin token for their user's Aut
   go run . demo            see it work, with nothing configured
   go run .                 serve, with the settings of the environment, .env.local and .env
   go run . check           try the settings, Auth0's keys and a grant at IMS
-  go run . check TOKEN     and say whether a user token would be accepted, and if not, why
+  go run . check -         and say whether the user token in the standard input would be
+                           accepted, and if not, why; or: check TOKEN
   go run . demo -token-life 20s
   go run . version
 
@@ -55,6 +58,7 @@ func main() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(80 << 20) // from here on it is collected more often again; more is used if needed
 	}
+	log.SetOutput(io.Discard) // net/http would write upstream's text to it
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	err := run(ctx, program{
@@ -90,6 +94,9 @@ func run(ctx context.Context, p program) error {
 	command, args := "serve", p.args
 	if len(args) > 0 {
 		command, args = args[0], args[1:]
+	}
+	if len(args) > 0 && slices.Contains([]string{"-h", "-help", "--help"}, args[0]) {
+		command = "help"
 	}
 	switch command {
 	case "serve":
@@ -132,7 +139,10 @@ func setUp(environ []string, dir string) (config, *dotenv.Findings, net.Listener
 	if err != nil {
 		return c, found, nil, settingsError(found, err)
 	}
-	listener, err := server.Listen(c.Host, c.Port)
+	listener, err := server.Listen(net.JoinHostPort(c.Host, c.Port))
+	if err != nil {
+		err = fmt.Errorf("cannot listen on port %[2]s: %[3]w: set %[1]sPORT to a free port of 1024 or higher, and %[1]sHOST to an address of this machine or to nothing", prefix, c.Port, err)
+	}
 	return c, found, listener, err
 }
 
@@ -141,12 +151,8 @@ func runDemo(ctx context.Context, p program, args []string) error {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // errors quote the argument, which may be a misplaced secret
 	lifetime := flags.Duration("token-life", time.Hour, "how long an iTwin token lives")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		flags.SetOutput(p.stderr)
-		flags.PrintDefaults()
-		return nil
-	} else if err != nil || flags.NArg() > 0 {
-		return fmt.Errorf("%w: demo takes only -token-life", errUsage)
+	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
+		return fmt.Errorf("%w: demo takes only -token-life, with a unit: -token-life 20s", errUsage)
 	}
 	d, err := demo.Start(*lifetime)
 	if err != nil {
@@ -210,7 +216,7 @@ func (s *service) run(ctx context.Context, listener net.Listener, handler http.H
 		},
 	}
 	if s.config.MetricsAddr != "" {
-		metrics, err := net.Listen("tcp", s.config.MetricsAddr)
+		metrics, err := server.Listen(s.config.MetricsAddr)
 		if err != nil {
 			return fmt.Errorf("%sMETRICS_ADDR: want a free address, got: %w", prefix, err)
 		}
@@ -229,6 +235,9 @@ func runCheck(ctx context.Context, p program, args []string) error {
 		return err
 	}
 	c, found, err := loadConfig(p.environ, p.dir)
+	if c.Certificate != nil && time.Now().After(c.Certificate.Expiry()) {
+		err = errors.Join(err, fmt.Errorf("%sTLS_CERT_FILE: want a certificate that is valid, got one that has expired", prefix))
+	}
 	report := check.Report{W: p.stdout}
 	if report.Settings(found, err); err != nil {
 		return errReported
@@ -249,9 +258,7 @@ func runCheck(ctx context.Context, p program, args []string) error {
 	if err != nil {
 		advice, err = problemOf(err).advice, problemOf(err)
 	}
-	report.Token(token, err, advice, check.Expected{
-		Issuer: c.issuer(), Audiences: c.Audiences, Scopes: c.RequiredScopes, Organizations: c.Organizations,
-	})
+	report.Token(token, err, advice)
 	if report.Failed {
 		return errReported
 	}

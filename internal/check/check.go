@@ -3,7 +3,6 @@
 package check
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -51,7 +50,9 @@ type Report struct {
 	W      io.Writer
 	Failed bool // a finding is "no"
 
-	noAuth0 bool // it cannot be reached
+	settings *dotenv.Findings
+	issuer   string
+	noAuth0  bool // it cannot be reached
 }
 
 // line writes a finding: "ok", "no", "!!" for a warning, or "--" for what was left out.
@@ -64,6 +65,7 @@ func (r *Report) line(mark, what, format string, args ...any) {
 // Settings writes where each setting comes from, and what is wrong with them, one a
 // line in err. With an error nothing else can be checked.
 func (r *Report) Settings(found *dotenv.Findings, err error) {
+	r.settings = found
 	for _, s := range found.Settings {
 		source := ""
 		if s.Source != "" {
@@ -87,7 +89,7 @@ func (r *Report) Settings(found *dotenv.Findings, err error) {
 
 // Keys writes how the fetch of Auth0's keys ended.
 func (r *Report) Keys(issuer string, err error) {
-	r.noAuth0 = isOf(err, upstream.Unreachable)
+	r.issuer, r.noAuth0 = issuer, isOf(err, upstream.Unreachable)
 	if err != nil {
 		r.line("no", "Auth0's keys", "%v.\nThe host is that of ITM_TOKEN_SERVER_AUTH0_DOMAIN: it should be the Domain on your application's page (manage.auth0.com, Applications).", err)
 		return
@@ -106,21 +108,13 @@ func (r *Report) Grant(lifetime time.Duration, err error) {
 		r.line("no", "a grant at IMS", "%v.", err)
 	}
 	if r.noAuth0 && isOf(err, upstream.Unreachable) {
-		r.line("!!", "network", "neither host can be reached: this machine's network may be down")
+		r.line("!!", "network", "neither answered: look at this machine first (its network, HTTPS_PROXY, its CA certificates)")
 	}
 }
 
 func isOf(err error, kinds ...upstream.Kind) bool {
 	failed, ok := errors.AsType[*upstream.Error](err)
 	return ok && slices.Contains(kinds, failed.Kind)
-}
-
-// Expected is what the server accepts.
-type Expected struct {
-	Issuer        string
-	Audiences     []string // any, if empty
-	Scopes        []string
-	Organizations []string
 }
 
 // An Advice is what to do about a refused user token.
@@ -142,7 +136,7 @@ const (
 )
 
 // Token writes whether the server would accept a user token; err says why not.
-func (r *Report) Token(raw string, err error, advice Advice, e Expected) {
+func (r *Report) Token(raw string, err error, advice Advice) {
 	t := parse(raw)
 	switch {
 	case raw == "":
@@ -151,7 +145,7 @@ func (r *Report) Token(raw string, err error, advice Advice, e Expected) {
 	case err == nil:
 		r.line("ok", "a user token", "would be accepted")
 		return
-	case advice == NotChecked && t.text("iss") != "" && t.text("iss") != e.Issuer: // may be why there are no keys
+	case advice == NotChecked && t.text("iss") != "" && t.text("iss") != r.issuer: // may be why there are no keys
 		advice, err = Issuer, errors.New("wrong issuer")
 	case advice == NotChecked:
 		r.line("no", "a user token", "not checked: %v.", err)
@@ -159,7 +153,7 @@ func (r *Report) Token(raw string, err error, advice Advice, e Expected) {
 	case advice == Opaque && (strings.ContainsAny(raw, " \t\r\n") || strings.HasPrefix(raw, "eyJ") && strings.Count(raw, ".") != 4): // {" in Base64
 		advice, err = Damaged, errors.New("the token is not whole")
 	}
-	r.line("no", "a user token", "would be refused: %v.\n%s", err, t.advice(advice, e))
+	r.line("no", "a user token", "would be refused: %v.\n%s", err, r.advice(t, advice))
 }
 
 // A token is a user token that was refused: nothing in it is verified.
@@ -179,20 +173,21 @@ func parse(raw string) token {
 
 // advice says in a few words what to do about the token, and where. It quotes only
 // claims that name no person.
-func (t token) advice(advice Advice, e Expected) string {
+func (r *Report) advice(t token, advice Advice) string {
+	setting := func(name string) string { return r.settings.Setting(name).Shown }
 	now := time.Now().UTC().Format(time.RFC3339)
 	switch advice {
 	case Client:
 		return "The mistake is in the app: have it wait for its sign-in, and send Authorization: Bearer, a space and the token."
 	case Opaque:
 		return fmt.Sprintf("Auth0 issues an opaque token to an app that names no API (manage.auth0.com, Applications, APIs).\nHave the app request the audience %s when it signs the user in.",
-			cmp.Or(strings.Join(e.Audiences, " or "), "of your API"))
+			strings.Replace(setting("ITM_TOKEN_SERVER_AUTH0_AUDIENCE"), "not set", "of your API", 1))
 	case Issuer:
 		return fmt.Sprintf("Its issuer is %s, but the server accepts %s only.\nIf the first is your tenant or its custom domain, set ITM_TOKEN_SERVER_AUTH0_DOMAIN to it; otherwise have the app sign in at the second.",
-			shown(t.claims["iss"]), e.Issuer)
+			shown(t.claims["iss"]), r.issuer)
 	case Audience:
 		return fmt.Sprintf("Its audience is %s, but the server accepts %s.\nHave the app send the right token (an access token's audience is the API that it requested, an ID token's the application), or add this one's to ITM_TOKEN_SERVER_AUTH0_AUDIENCE.",
-			shown(t.audience()), strings.Join(e.Audiences, " or "))
+			shown(t.audience()), setting("ITM_TOKEN_SERVER_AUTH0_AUDIENCE"))
 	case Expired:
 		return fmt.Sprintf("It expired at %s, and this machine's clock says %s.\nHave the app sign in again, or renew its token before it sends it.", t.time("exp"), now)
 	case NotYet:
@@ -201,15 +196,15 @@ func (t token) advice(advice Advice, e Expected) string {
 		return fmt.Sprintf("The tenant publishes no key %s: it was revoked, or is of another tenant.\nHave the user sign in again.", shown(t.header["kid"]))
 	case Scope:
 		permissions, _ := t.claims["permissions"].([]any)
-		return fmt.Sprintf("Its scope is %s and its permissions are %+q, but ITM_TOKEN_SERVER_AUTH0_REQUIRED_SCOPE is %q.\nHave the app request that scope when it signs the user in, and with RBAC give the user that permission (manage.auth0.com, User Management).",
-			shown(t.claims["scope"]), permissions, strings.Join(e.Scopes, " "))
+		return fmt.Sprintf("Its scope is %s and its permissions are %+q, but ITM_TOKEN_SERVER_AUTH0_REQUIRED_SCOPE is %s.\nHave the app request that scope when it signs the user in, and with RBAC give the user that permission (manage.auth0.com, User Management).",
+			shown(t.claims["scope"]), permissions, setting("ITM_TOKEN_SERVER_AUTH0_REQUIRED_SCOPE"))
 	case Organization:
 		return fmt.Sprintf("Its org_id is %s and its org_name is %s, but the server accepts %s only.\nHave the app sign the user in with that organization, or add the token's to ITM_TOKEN_SERVER_AUTH0_ORGANIZATION.",
-			shown(t.claims["org_id"]), shown(t.claims["org_name"]), strings.Join(e.Organizations, " or "))
+			shown(t.claims["org_id"]), shown(t.claims["org_name"]), setting("ITM_TOKEN_SERVER_AUTH0_ORGANIZATION"))
 	case Algorithm:
 		return fmt.Sprintf("It is signed with %s.\nSet the signing algorithm of the API, or for an ID token of the application, to RS256 (manage.auth0.com, Applications).", shown(t.header["alg"]))
 	}
-	return "It is not what Auth0 issued: copy the token whole and unchanged."
+	return "It is not what Auth0 issued: copy the token whole and unchanged. A terminal may cut a long line: use a pipe, like pbpaste | go run . check -"
 }
 
 // text is a claim that is a string, else empty.

@@ -4,25 +4,17 @@
 package dotenv
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/joho/godotenv"
 )
-
-// maxFile is the size of a .env file, in bytes: a larger file is something else.
-const maxFile = 64 << 10
 
 // A Setting is one variable: what its caller declares, and what [Load] found.
 type Setting struct {
@@ -68,6 +60,7 @@ func Load(settings []Setting, prefix string, environ []string, dir string) *Find
 		name, value, _ := strings.Cut(entry, "=")
 		environment[name] = value
 	}
+	delete(environment, "") // Windows has entries like =C:=C:\dir
 	f.use(environment, "environment", prefix)
 	if dir != "" {
 		f.use(f.readFile(dir, ".env.local"), ".env.local", prefix)
@@ -83,7 +76,7 @@ func Load(settings []Setting, prefix string, environ []string, dir string) *Find
 		s.refused = !s.Parse(s.value)
 		if s.File {
 			if _, err := os.Stat(s.value); err != nil {
-				s.Secret = true
+				s.Secret = !public.MatchString(s.value)
 				s.Got = errors.Unwrap(err).Error() // without the name
 			}
 		}
@@ -125,11 +118,16 @@ func (f *Findings) use(values map[string]string, source, prefix string) {
 }
 
 // likeness is the number of pairs of letters that two names share, less the
-// difference in length.
+// difference in length; whole words of b count again.
 func likeness(a, b string) (shared int) {
 	for i := range len(a) - 1 {
 		if strings.Contains(b, a[i:i+2]) {
 			shared++
+		}
+	}
+	for word := range strings.SplitSeq(b[1:], "_") { // SECRET is CLIENT_SECRET, not SCOPE
+		if strings.Contains(a, "_"+word) {
+			shared += 2 * len(word)
 		}
 	}
 	return shared - max(len(a)-len(b), len(b)-len(a))
@@ -143,7 +141,7 @@ func (f *Findings) offer(s *Setting, value, source string) {
 		value = strings.TrimSpace(value)
 	}
 	switch {
-	case strings.TrimSpace(value) == "":
+	case strings.TrimSpace(value) == "", !s.Secret && strings.HasPrefix(value, "#"): // a comment behind nothing
 	case Placeholder(value):
 		s.placeholder = cmp.Or(s.placeholder, ": the placeholder is still there ("+source+")")
 	case s.Source == "":
@@ -179,6 +177,8 @@ func (f *Findings) Finish() error {
 		case s.Got != "":
 		case s.refused:
 			s.Got = s.Shown
+		case !s.Secret && len(s.value) >= minSecret && f.holdsSecret(s.value): // it may be sent to others
+			s.Got = "a value with a secret in it"
 		case s.Source == "" && s.Required && !f.Unread:
 			f.Incomplete = true
 			s.Got = "nothing" + s.placeholder
@@ -202,7 +202,10 @@ func (f *Findings) Finish() error {
 // maxRefused, or opaque: more than the 32 characters of an Auth0 client ID in a row.
 // It is not if it is public: a URL, a host or a path, with parts too short for a
 // secret. A Base64 secret has no dots, and a JWT has longer parts.
-const maxRefused = 20
+const (
+	maxRefused = 20
+	minSecret  = 8
+)
 
 var (
 	opaque = regexp.MustCompile(`[A-Za-z0-9+/=_-]{41}`)
@@ -210,12 +213,8 @@ var (
 )
 
 func (f *Findings) show(s *Setting) string {
-	hidden := strings.ContainsAny(s.value, "@\r\n") || // a URL's password, or a line with another setting
+	hidden := strings.ContainsAny(s.value, "@\r\n") || f.holdsSecret(s.value) || // a URL's password, or a line with another setting
 		!public.MatchString(s.value) && (opaque.MatchString(s.value) || s.refused && len(s.value) > maxRefused)
-	for _, secret := range f.Secrets {
-		secret = strings.Trim(secret, ` "'`)
-		hidden = hidden || s.value == secret || len(secret) >= 8 && strings.Contains(s.value, secret) // a shorter one: by chance
-	}
 	switch {
 	case s.Source == "":
 		return "not set"
@@ -227,52 +226,11 @@ func (f *Findings) show(s *Setting) string {
 	return strconv.QuoteToASCII(s.value[:min(len(s.value), 100)])
 }
 
-// readFile reads a .env file; a missing one is an empty one. Each is parsed by
-// itself, since godotenv.Load lets a variable that is set to nothing win, and
-// stops at a missing file. The errors name the line and never quote it: godotenv's
-// own quote what follows it, secrets included.
-func (f *Findings) readFile(dir, name string) map[string]string {
-	text, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		f.Unread = true
-		f.errs = append(f.errs, fmt.Errorf("%s: want a readable file, got: %w", name, errors.Unwrap(err)))
-	}
-	text = bytes.TrimPrefix(text, []byte("\ufeff")) // a byte order mark, as some editors write
-	values, err := parseFile(text)
-	if err != nil {
-		f.Unread = true
-		f.errs = append(f.errs, fmt.Errorf("%s line %d: want NAME=value with quotes closed, in UTF-8 and at most %d KiB, got something else (not shown: it may hold a secret)",
-			name, invalidLine(text), maxFile>>10))
-		return nil
-	}
-	for _, s := range f.Settings {
-		if !s.Secret {
-			continue
-		}
-		// Outside of single quotes godotenv expands $, ends at a #, and unescapes \.
-		changed := regexp.MustCompile(`(?m)^[^\S\n]*(export[^\S\n]+)?` + s.Name + `[^\S\n]*[=:][^\S\n]*([$#\\]|[^'\s].*[$#\\])`)
-		if at := changed.FindIndex(text); at != nil {
-			line := 1 + bytes.Count(text[:at[1]], []byte("\n"))
-			f.errs = append(f.errs, fmt.Errorf(`%s line %d: want %s in single quotes, since it holds a $, # or \, got it without`, name, line, s.Name))
-		}
-	}
-	return values
-}
-
-func parseFile(text []byte) (map[string]string, error) {
-	if len(text) > maxFile || !utf8.Valid(text) { // some shells of Windows write UTF-16
-		return nil, errors.New("not a text file")
-	}
-	return godotenv.UnmarshalBytes(text)
-}
-
-// invalidLine is the line where text stops being a .env file: the one after the
-// longest beginning that is one.
-func invalidLine(text []byte) int {
-	for {
-		text = text[:bytes.LastIndexByte(bytes.TrimSuffix(text, []byte("\n")), '\n')+1]
-		if _, err := parseFile(text); err == nil {
-			return 1 + bytes.Count(text, []byte("\n"))
-		}
-	}
+// holdsSecret reports whether a value is a secret, or has a long one in it; a short
+// one could be there by chance.
+func (f *Findings) holdsSecret(value string) bool {
+	return slices.ContainsFunc(f.Secrets, func(secret string) bool {
+		secret = strings.Trim(secret, ` "'`)
+		return value == secret || len(secret) >= minSecret && strings.Contains(value, secret)
+	})
 }

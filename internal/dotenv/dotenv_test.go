@@ -132,6 +132,7 @@ func TestWhatMayBeShown(t *testing.T) {
 		{"PORT", `C:\Users\jane\Documents\port.txt`, `"C:\\Users\\jane\\Documents\\port.txt"`},
 		{"SECRET", "short", "set, not shown"},
 		{"FILE", "hunter2", "set, not shown"},
+		{"FILE", "/run/secrets/none.txt", `"/run/secrets/none.txt"`},
 		{"FILE", ".", `"."`},
 	}
 	for _, test := range tests {
@@ -175,7 +176,11 @@ func TestErrorsAndWarnings(t *testing.T) {
 		{"another's quote", "", "APP_ID=\"a.b\n# \"\nAPP_SECRET='hunter2'\n", "APP_ID: want an ID" + open, ""},
 		{"$ without quotes", "APP_ID=x", "A=1\nAPP_SECRET=hunter2$WORD\n", ".env.local line 2" + quotes, ""},
 		{"$ at the beginning", "APP_ID=x", "APP_SECRET=$WORDhunter2\n", ".env.local line 1" + quotes, ""},
-		{"# without quotes", "APP_ID=x", "APP_SECRET=hunter2 #x\n", ".env.local line 1" + quotes, ""},
+		{"a comment behind a secret", "APP_ID=x", "APP_SECRET=hunter2 # of the application\n", "", ""},
+		{"a comment behind nothing", "APP_ID=x", "APP_AUDIENCE=   # none\n", "", ""},
+		{"set twice", "APP_ID=x", "APP_SECRET=hunter2\nAPP_SECRET=\n", "", "APP_SECRET is set more than once in .env.local: the last one counts"},
+		{"Windows's entries", "=C:=C:\\dir", "APP_ID=x", "", ""},
+		{"a secret in another value", "APP_SECRET=hunter2hunter2", "APP_ID=x,hunter2hunter2", "APP_ID: want an ID, got a value with a secret in it", ""},
 		{"$ in double quotes", "APP_ID=x", "APP_SECRET=\"hunter2$WORD\"\n", ".env.local line 1" + quotes, ""},
 		{"\\ in double quotes", "APP_ID=x", "APP_SECRET=\"hunter2\\q\"\n", ".env.local line 1" + quotes, ""},
 		{"export, spaces and a colon", "APP_ID=x", "  export  APP_SECRET : hunter2$WORD\n", ".env.local line 1" + quotes, ""},
@@ -229,8 +234,10 @@ func begins(text, with string) bool {
 // but names of settings and a port that is not the secret.
 var fixed = regexp.MustCompile(`^(\.env\.local line \d+: want (` +
 	`NAME=value with quotes closed, in UTF-8 and at most 64 KiB, got something else \(not shown: it may hold a secret\)|` +
-	`APP_SECRET in single quotes, since it holds a \$, # or \\, got it without)|` +
+	`APP_SECRET in single quotes, since it holds a \$ or \\, got it without)|` +
 	`"APP_[A-Z0-9_]{0,36}…?" in \.env\.local is not a setting; did you mean APP_[A-Z]+\?|` +
+	`APP_[A-Z]+: want an? [A-Za-z]+, got a value with a secret in it|` +
+	`APP_[A-Z]+ is set more than once in \.env\.local: the last one counts|` +
 	`APP_(ID: want an ID, got nothing|[A-Z]+ counts as not set)(: the placeholder is still there \(\.env\.local\))?|` +
 	`APP_[A-Z]+: want an? [A-Za-z]+, got a line break, or an open quote \(\.env\.local\)|` +
 	`APP_FILE: want a file, got [A-Za-z ,.]{0,70}|` +
@@ -273,7 +280,7 @@ func FuzzSettings(f *testing.F) {
 			write(t, path, "\ufeffexport APP_SECRET="+quote+value+quote+"\r\nAPP_ID=x\r\n")
 			_, got, err := loadFrom(dir, nil)
 			secret := got["APP_SECRET"]
-			if quote != "'" && (err != nil || strings.Contains(value, `"`)) {
+			if quote != "'" && (err != nil || strings.ContainsAny(value, `"#`)) {
 				continue
 			}
 			if err != nil || secret != value && (quote != "" || secret != strings.Trim(value, " ")) {

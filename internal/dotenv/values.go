@@ -13,18 +13,23 @@ import (
 // The parsers take what people type and paste. They return it as programs want
 // it, and whether it can be used at all.
 
-// hostName is a name of at least two labels (RFC 1035 §2.3.4); one alone, like a
-// tenant's name without its domain, is a mistake.
-var hostName = regexp.MustCompile(`^([a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+// A label is one of a host's name (RFC 1035 §2.3.1, and _ as some have it).
+const label = `[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?`
 
-// Domain is a host, with a port if it has one, also as a pasted URL or in capitals.
+var (
+	hostName = regexp.MustCompile(`^(?i:` + label + `\.)*(?i:` + label + `)\.?$`)
+	domain   = regexp.MustCompile(`^(` + label + `\.)+` + label + `$`) // one label alone is a tenant's name without its domain
+)
+
+// Domain is a host of Auth0, with a port if it has one, also as a pasted URL or in
+// capitals.
 func Domain(text string) (string, bool) {
-	domain := strings.TrimSuffix(strings.TrimPrefix(strings.ToLower(text), "https://"), "/")
-	host, port, _ := net.SplitHostPort(domain)
+	text, ascii := strings.ToLower(text), isASCII(text)
+	text = strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(text, "https://"), "/"), ":443") // no issuer has that port
+	host, port, _ := net.SplitHostPort(text)
 	_, isPort := Port(port)
-	_, notIP := netip.ParseAddr(host)
-	withPort := isPort && port != "0" && (host == "localhost" || notIP == nil || hostName.MatchString(host))
-	return domain, isASCII(text) && (withPort || hostName.MatchString(domain))
+	_, isHost := Host(host)
+	return text, ascii && (domain.MatchString(text) || isHost && host != "" && isPort && port != "0")
 }
 
 // Authority is an https URL to which a path can be added.
@@ -57,9 +62,9 @@ func Scopes(text string) ([]string, bool) {
 // Host is a name or an address to listen on, an IPv6 one with or without its
 // brackets.
 func Host(text string) (string, bool) {
-	host := strings.Trim(text, "[]")
+	host := strings.TrimSuffix(strings.TrimPrefix(text, "["), "]")
 	_, notIP := netip.ParseAddr(host)
-	return host, notIP == nil || !strings.ContainsAny(host, ":/ ")
+	return host, notIP == nil || hostName.MatchString(host)
 }
 
 // Port is a number from 0 to 65535.
@@ -70,9 +75,10 @@ func Port(text string) (string, bool) {
 
 // Address is host:port; the host may be empty.
 func Address(text string) (string, bool) {
-	_, port, _ := net.SplitHostPort(text)
+	host, port, _ := net.SplitHostPort(text)
+	_, isHost := Host(host)
 	_, isPort := Port(port)
-	return text, isPort
+	return text, isPort && (isHost || host == "")
 }
 
 // origin is * or an origin as browsers send it (RFC 6454 §6.2): one with another

@@ -26,7 +26,7 @@ type Certificate struct {
 func LoadCertificate(certFile, keyFile string) (*Certificate, error) {
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
-		return nil, fmt.Errorf("%s with %s: %w", certFile, keyFile, err)
+		return nil, fmt.Errorf("%s with %s: %w (the server's certificate must be the first, and the key without a passphrase)", certFile, keyFile, err)
 	}
 	chain, err := os.ReadFile(certFile)
 	if err != nil {

@@ -1,18 +1,19 @@
 package server
 
 import (
-	"fmt"
+	"errors"
 	"log/slog"
 	"net"
 )
 
-// Listen opens a port, on every interface if host is empty.
-func Listen(host, port string) (net.Listener, error) {
-	listener, err := net.Listen("tcp", net.JoinHostPort(host, port))
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on port %s: %w: set ITM_TOKEN_SERVER_PORT to a free port of 1024 or higher, and ITM_TOKEN_SERVER_HOST to an address of this machine or to nothing", port, err)
+// Listen opens a port, on every interface if the host is empty. Its error does not
+// name a host that is not found: it may be a misplaced secret.
+func Listen(addr string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", addr)
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		err = errors.New(dns.Err)
 	}
-	return listener, nil
+	return listener, err
 }
 
 // An Address is one at which a listener can be reached, and from where.
