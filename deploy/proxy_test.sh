@@ -31,16 +31,18 @@ go build -C .. -o "$work/itwin-token-server" .
 server=$(port)
 cd "$work"
 ITM_TOKEN_SERVER_HOST=127.0.0.1 ITM_TOKEN_SERVER_PORT=$server ./itwin-token-server demo >demo.log 2>&1 &
-pids+=($!)
+demo=$!
+pids+=($demo)
 within 10 curl -fs "http://127.0.0.1:$server/readyz"
 token=$(curl -fsS "http://127.0.0.1:$server/demo/userToken")
+
+# request CURL-ARGUMENT…: the address is loopback whatever the name; the environment's proxy is not used.
+request() { curl -sS --noproxy '*' --cacert "$ca" --resolve "tokens.example.com:$port:127.0.0.1" "$@"; }
 
 # check NAME PORT CA LOG: what must hold behind either proxy.
 check() {
     local name=$1 port=$2 ca=$3 log=$4 headers
     local url=https://tokens.example.com:$port/getToken
-    # The address is loopback whatever the name; the environment's proxy is not used.
-    request() { curl -sS --noproxy '*' --cacert "$ca" --resolve "tokens.example.com:$port:127.0.0.1" "$@"; }
     within 10 request -o /dev/null "$url"
 
     headers=$(request -D - -o body -H "Authorization: Bearer $token" -H "Origin: https://viewer.example.com" \
@@ -75,10 +77,12 @@ change "listen 443 " "listen 127.0.0.1:$tls " site.conf
 change /etc/letsencrypt/live/tokens.example.com/fullchain.pem "$work/cert.pem" site.conf
 change /etc/letsencrypt/live/tokens.example.com/privkey.pem "$work/key.pem" site.conf
 change /var/log/nginx/itwin-token-server.log "$work/nginx.log" site.conf
+change /var/log/nginx/error.log "$work/error.log" site.conf
 printf '%s\n' "daemon off; pid $work/nginx.pid; error_log $work/error.log;" "events {}" "http { include $work/site.conf; }" >nginx.conf
 nginx -p "$work" -c "$work/nginx.conf" &
 pids+=($!)
-check nginx "$tls" cert.pem nginx.log
+nginx=$tls
+check nginx "$nginx" cert.pem nginx.log
 
 # Caddy, with a certificate from its own CA instead of a public one.
 tls=$(port)
@@ -86,10 +90,20 @@ cp "$OLDPWD/Caddyfile" Caddyfile
 caddy fmt Caddyfile | cmp - Caddyfile || fail "caddy fmt would change the Caddyfile"
 change "reverse_proxy 127.0.0.1:3001" "reverse_proxy 127.0.0.1:$server" Caddyfile
 change "tokens.example.com {" "tokens.example.com:$tls {" Caddyfile
-change "	log {" "	log {\n		output file $work/caddy.log" Caddyfile
-printf '{\n\tlocal_certs\n\tskip_install_trust\n\tauto_https disable_redirects\n\tadmin off\n}\n' | cat - Caddyfile >Testfile
-XDG_DATA_HOME=$work XDG_CONFIG_HOME=$work caddy run --adapter caddyfile --config Testfile 2>caddy.err &
+change "		# A token that" "		output file $work/caddy.log\n		# A token that" Caddyfile
+sed -i '0,/^{/s//{\n\tlocal_certs\n\tskip_install_trust\n\tauto_https disable_redirects\n\tadmin off/' Caddyfile
+XDG_DATA_HOME=$work XDG_CONFIG_HOME=$work caddy run --adapter caddyfile --config Caddyfile 2>caddy.err &
 pids+=($!)
 root=$work/caddy/pki/authorities/local/root.crt
 within 10 test -s "$root"
 check caddy "$tls" "$root" caddy.log
+
+# Without the server both log errors, with the request but without its token.
+kill "$demo"
+wait "$demo" || true
+port=$tls ca=$root request -o /dev/null "https://tokens.example.com:$tls/getToken?access_token=$token"
+port=$nginx ca=cert.pem request -o /dev/null "https://tokens.example.com:$nginx/getToken?access_token=$token"
+within 5 grep -q '"uri": "/getToken"' caddy.err
+within 5 grep -q ' /getToken 502 ' nginx.log
+if grep -lF "${token:0:40}" nginx.log error.log caddy.log caddy.err; then fail "the token is in these logs"; fi
+echo "proxy: stopped server passed"
