@@ -32,7 +32,7 @@ server=$(port)
 cd "$work"
 ITM_TOKEN_SERVER_HOST=127.0.0.1 ITM_TOKEN_SERVER_PORT=$server ./itwin-token-server demo >demo.log 2>&1 &
 demo=$!
-pids+=($demo)
+pids+=("$demo")
 within 10 curl -fs "http://127.0.0.1:$server/readyz"
 token=$(curl -fsS "http://127.0.0.1:$server/demo/userToken")
 
