@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -16,10 +17,15 @@ func TestColdStart(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.Tenant.Misbehave(standin.Delay(time.Second))
-	f.IMS.Misbehave(standin.Delay(2 * time.Second))
+	connected := make(chan struct{})
+	f.IMS.Misbehave(func(w http.ResponseWriter, r *http.Request, honest http.Handler) {
+		<-connected
+		standin.Delay(2*time.Second)(w, r, honest)
+	})
 	tokens := f.userTokens(20)
 	p := f.start()
 	conns := p.open(501)
+	close(connected)
 	first := make(chan result, 1)
 	time.AfterFunc(300*time.Millisecond, func() { conns[0].Close() })
 	go func() { first <- p.request(conns[0], "/getToken", tokens[0]) }()
