@@ -166,6 +166,15 @@ func TestCheckTokens(t *testing.T) {
 	})
 }
 
+func TestCheckReadsTheTokenFromStandardInput(t *testing.T) {
+	s := standin.ForTest(t)
+	s.IMS.SetClient("service-x", awkward)
+	report, _, err := runOnce(program{args: []string{"check", "-"}, environ: settingsOf(s), transport: s.Transport(), stdin: strings.NewReader("Bearer " + goodToken(s) + "\n")})
+	if err != nil || !strings.Contains(report, "would be accepted") {
+		t.Errorf("check - with a good token: %v\n%s", err, report)
+	}
+}
+
 // Over sockets, since the in-process transport has no TLS.
 func TestCheckUnknownAuthority(t *testing.T) {
 	s := standin.StartForTest(t)

@@ -49,6 +49,13 @@ func prepare(t testing.TB, change func(*config)) *fixture {
 	}
 	log := new(standin.Log)
 	service := newService(c, s.Transport(), telemetry.NewLog(log, "text", slog.LevelInfo))
+	t.Cleanup(func() {
+		w := httptest.NewRecorder()
+		service.observer.ServeHTTP(w, nil)
+		if !strings.Contains(w.Body.String(), `reason="other"} 0`) {
+			t.Error("the metrics count a reason as other: it is missing in requestProblems")
+		}
+	})
 	return &fixture{service, s, log, service.routes(nil)}
 }
 
@@ -94,6 +101,10 @@ func TestAGoodTokenGetsTheITwinToken(t *testing.T) {
 		// The iOS sample takes the second word, the Android sample what is behind "Bearer ".
 		if issued := f.s.IMS.Issued(); len(issued) != 1 || resp.Body.String() != "Bearer "+issued[0] {
 			t.Errorf("the body is not exactly Bearer and the token that IMS issued")
+		}
+		many := standin.Claims{"permissions": slices.Repeat([]string{"read:items"}, 350)} // 6 KiB
+		if resp := f.send(f.s.Tenant.AccessToken(testAudience, many)); resp.Code != 200 {
+			t.Errorf("a token with 350 permissions: status %d, want 200", resp.Code)
 		}
 		for _, scheme := range []string{"bearer", "BEARER", "bEaReR", "Bearer "} {
 			authorization := scheme + " " + f.s.Tenant.IDToken(testClient)
@@ -195,13 +206,26 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
+func TestAnotherOrganization(t *testing.T) {
+	serving(t, func(c *config) { c.Organizations = []string{"org_1"} }, func(f *fixture) {
+		resp := f.getToken()
+		want := realm + `, error="insufficient_scope", error_description="` + errOrganization.text + `"` // no scope is required
+		if got := resp.Header().Get("WWW-Authenticate"); resp.Code != 403 || got != want {
+			t.Errorf("%d with %s, want 403 with %s", resp.Code, got, want)
+		}
+		if log := f.log.String(); !strings.Contains(log, "reason=organization sub=auth0|") {
+			t.Errorf("the log lacks the reason, or who it was:\n%s", log)
+		}
+	})
+}
+
 // The status says the same as the code: apps act on either.
 func TestStatusesOfProblems(t *testing.T) {
 	codes := map[string][]int{
 		"missing_token": {401}, "invalid_request": {400}, "invalid_token": {401}, "insufficient_scope": {403}, "temporarily_unavailable": {502, 503, 504},
-		"method_not_allowed": {405},
+		"method_not_allowed": {405}, "not_found": {404},
 	}
-	for _, p := range requestProblems() {
+	for _, p := range append(requestProblems(), errPath) {
 		if !slices.Contains(codes[p.code], p.status) {
 			t.Errorf("%s: %s with status %d, want %v", p.reason, p.code, p.status, codes[p.code])
 		}
@@ -332,12 +356,19 @@ func TestOutagesAreNotTheCallersFault(t *testing.T) {
 			f.run(t)
 			begun := time.Now()
 			resp := f.getToken("Accept", "application/json")
-			if took := time.Since(begun); took != tt.took {
+			took := time.Since(begun)
+			if took != tt.took {
 				t.Errorf("%s: answered after %v, want %v", tt.name, took, tt.took)
 			}
 			retry, challenge := resp.Header().Get("Retry-After"), resp.Header().Get("WWW-Authenticate")
 			if resp.Code != tt.status || retry != "1" && retry != "2" || challenge != "" {
 				t.Errorf("%s: %d, %v; want %d with Retry-After and no challenge", tt.name, resp.Code, resp.Header(), tt.status)
+			}
+			if ms := fmt.Sprintf("ms=%d ", took.Milliseconds()); !strings.Contains(f.log.String(), ms) {
+				t.Errorf("%s: the log lacks %s:\n%s", tt.name, ms, f.log)
+			}
+			if bad := f.send(f.s.Tenant.OpaqueToken()); tt.auth0 == nil && bad.Code != 401 {
+				t.Errorf("%s: an opaque token gets %d, want 401", tt.name, bad.Code)
 			}
 			text := resp.Body.String()
 			if !strings.HasPrefix(text, `{"error":"temporarily_unavailable"`) || strings.Contains(text+f.log.String(), standin.Canary) {
@@ -365,9 +396,11 @@ func TestWaitingRequestsEnd(t *testing.T) {
 			}
 		}
 		wait()
+		f.s.Tenant.Misbehave(standin.Delay(6 * time.Second))
 		background(t, f.users.keys.Run)
 		synctest.Wait()
-		wait()
+		wait() // for the keys, and then for the token
+		wait() // for the token
 	})
 }
 
@@ -400,6 +433,19 @@ func TestCallersGetTheRemainingPause(t *testing.T) {
 			}
 		})
 	}
+}
+
+// While the keys serve, too: of a token whose key is new.
+func TestCallersWithANewKeyGetTheRemainingPause(t *testing.T) {
+	serving(t, nil, func(f *fixture) {
+		f.getToken()
+		f.s.Tenant.Rotate()
+		f.s.Tenant.Misbehave(standin.Throttle("120"))
+		token := f.s.Tenant.SignWith(f.s.Tenant.NextKey(), nil, f.s.Tenant.Claims(testAudience))
+		if resp := f.send(token); resp.Code != 503 || resp.Header().Get("Retry-After") != "120" {
+			t.Errorf("%d with Retry-After %s, want 503 with 120", resp.Code, resp.Header().Get("Retry-After"))
+		}
+	})
 }
 
 func TestRetryAfter(t *testing.T) {
@@ -447,7 +493,7 @@ func TestReadiness(t *testing.T) {
 		ready(200, "ready")
 		f.s.Tenant.Misbehave(standin.HangUp())
 		f.s.IMS.Misbehave(standin.HangUp())
-		time.Sleep(48 * time.Hour) // everything has died of age
+		time.Sleep(25 * time.Hour) // everything has died of age
 		ready(200, "ready")
 		f.draining.Store(true)
 		ready(503, "not ready: shutting down")
@@ -509,10 +555,11 @@ func TestMetrics(t *testing.T) {
 		f.request("GET /getToken")
 		want(`requests_total{status="200",reason="ok"} 1`, `requests_total{status="401",reason="no_token"} 1`, `requests_total{status="401",reason="expired"} 0`,
 			`request_duration_seconds_count 2`, `grants_total{result="ok"} 1`, `key_fetches_total{result="ok"} 1`,
+			"grant_duration_seconds_count 1", "key_fetch_duration_seconds_count 1",
 			fmt.Sprint("token_expiry_timestamp_seconds ", begun.Add(time.Hour).Unix()))
 		f.s.Tenant.Misbehave(standin.HangUp())
 		time.Sleep(2 * time.Hour)
-		want("keys_age_seconds 7200") // since the last good fetch
+		want(`grants_total{result="unreachable"} 0`, "keys_age_seconds 7200") // since the last good fetch
 	})
 }
 

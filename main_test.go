@@ -154,13 +154,13 @@ func TestExitCodes(t *testing.T) {
 	}{
 		{"version", 0, "itwin-token-server dev ", ""},
 		{"start", 2, "", "itwin-token-server: usage: unknown command: want "},
-		{"serve", 1, "", "itwin-token-server: the settings cannot be used:\n  ITM_TOKEN_SERVER_CLIENT_ID: want "},
+		{"serve", 1, "", "itwin-token-server: the settings cannot be used:\n  .env.local line 1: want "},
 		{"check", 1, "    ITM_TOKEN_SERVER_CLIENT_ID ", ""},
 	}
 	for _, test := range tests {
 		var stdout, stderr bytes.Buffer
 		cmd := exec.Command(binary, test.command)
-		cmd.Dir, cmd.Stdout, cmd.Stderr = t.TempDir(), &stdout, &stderr
+		cmd.Dir, cmd.Stdout, cmd.Stderr = folder(t, ".env.local", "A='"), &stdout, &stderr
 		cmd.Env = slices.DeleteFunc(os.Environ(), func(entry string) bool { return strings.HasPrefix(entry, prefix) })
 		var failed *exec.ExitError
 		if err := cmd.Run(); err != nil && !errors.As(err, &failed) {
@@ -226,12 +226,17 @@ func TestServe(t *testing.T) {
 	dir := folder(t, ".env.local", "\ufeff"+strings.Join([]string{
 		"# settings", "export " + prefix + "CLIENT_ID=service-x", prefix + "CLIENT_SECRET='" + awkward + "'",
 		prefix + "AUTH0_DOMAIN=https://" + strings.ToUpper(s.Tenant.Domain()) + "/", prefix + "AUTHORITY=" + s.IMS.URL(),
-		prefix + "PORT=0", prefix + "COLOUR=red",
+		prefix + "PORT=0", prefix + "COLOUR=red", prefix + "CORS_ORIGINS=https://app.example.com",
 	}, "\r\n"))
 	server := startProgram(t, program{dir: dir, transport: s.Transport()})
 	url := server.stderr.Await(t, `url=(http://localhost:\d+/getToken)`)
 	if got := fetch(t, http.DefaultClient, url, s.Tenant.IDToken("any")); got != "Bearer "+s.IMS.Issued()[0] {
 		t.Errorf("GET /getToken = %q, want the token that IMS issued", got)
+	}
+	conn := must(net.Dial("tcp", strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/getToken")))
+	fmt.Fprint(conn, "no HTTP\r\n\r\n")
+	if got := string(must(io.ReadAll(conn))); !strings.HasPrefix(got, "HTTP/1.1 400 ") || strings.Contains(got, "Allow-Origin") {
+		t.Errorf("a request that is no HTTP gets %s, want 400 that no page may read", got)
 	}
 	server.wantEnd(t)
 	log := server.stderr.String()
@@ -250,6 +255,19 @@ func TestServe(t *testing.T) {
 	}
 }
 
+func TestItServesBeforeItHasFetched(t *testing.T) {
+	t.Parallel()
+	s := standin.ForTest(t)
+	s.Tenant.Misbehave(standin.Hang())
+	s.IMS.Misbehave(standin.Hang())
+	server := startProgram(t, program{environ: settingsOf(s), transport: s.Transport()})
+	url := server.stderr.Await(t, `url=(http://localhost:\d+)/getToken`)
+	if got := fetch(t, &http.Client{Timeout: 8 * time.Second}, url+"/healthz", ""); got != "ok\n" {
+		t.Errorf("GET /healthz = %q, want ok", got)
+	}
+	server.wantEnd(t)
+}
+
 // With a certificate it serves https, and its metrics have the certificate's end.
 func TestServeTLS(t *testing.T) {
 	t.Parallel()
@@ -257,19 +275,35 @@ func TestServeTLS(t *testing.T) {
 	dir, web := tlsFiles(t)
 	free := must(net.Listen("tcp", "127.0.0.1:0"))
 	free.Close()
-	environ := settingsOf(s, prefix+"TLS_CERT_FILE="+dir+"/cert", prefix+"TLS_KEY_FILE="+dir+"/key", prefix+"METRICS_ADDR="+free.Addr().String())
+	environ := settingsOf(s, prefix+"TLS_CERT_FILE="+dir+"/cert", prefix+"TLS_KEY_FILE="+dir+"/key", prefix+"METRICS_ADDR="+free.Addr().String(),
+		prefix+"LOG_FORMAT=json", prefix+"LOG_LEVEL=debug")
 	server := startProgram(t, program{environ: environ, transport: s.Transport()})
-	port := server.stderr.Await(t, `url=https://localhost:(\d+)/getToken`)
+	port := server.stderr.Await(t, `"addr":"127\.0\.0\.1:(\d+)"`)
 	if got := fetch(t, web.Client(), "https://127.0.0.1:"+port+"/getToken", s.Tenant.AccessToken(testAudience)); got != "Bearer "+s.IMS.Issued()[0] {
 		t.Errorf("GET /getToken = %q, want the token that IMS issued", got)
 	}
+	fetch(t, web.Client(), "https://127.0.0.1:"+port+"/hunter2", "")
+	server.stderr.Await(t, `"level":"DEBUG","msg":"not found"`)
+	if strings.Contains(server.stderr.String(), "hunter2") { // it may be a token
+		t.Errorf("the log has the path:\n%s", server.stderr)
+	}
 	metrics := fetch(t, http.DefaultClient, "http://"+free.Addr().String()+"/metrics", "")
-	for _, want := range []string{fmt.Sprintf("tls_certificate_expiry_timestamp_seconds %d\n", web.Certificate().NotAfter.Unix()), `reason="ok"} 1`} {
+	for _, want := range []string{fmt.Sprintf("tls_certificate_expiry_timestamp_seconds %d\n", web.Certificate().NotAfter.Unix()), `reason="ok"} 1`, `build_info{version="dev",`} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("the metrics lack %s:\n%s", want, metrics)
 		}
 	}
 	server.wantEnd(t)
+}
+
+// A signal that comes while the demo shows its exchange ends it as one that comes later.
+func TestDemoEndsDuringTheExchange(t *testing.T) {
+	t.Parallel()
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	if err := run(ctx, program{args: []string{"demo"}, environ: []string{prefix + "PORT=0"}, stdout: io.Discard, stderr: io.Discard}); err != nil {
+		t.Errorf("the demo ended with %v, want nil", err)
+	}
 }
 
 // steady replaces what differs from run to run.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,6 +29,12 @@ func oneGrant(t *testing.T, s *standin.Standin, change func(*config)) (string, t
 
 func TestGrant(t *testing.T) {
 	s := standin.ForTest(t)
+	s.IMS.Misbehave(func(w http.ResponseWriter, r *http.Request, honest http.Handler) {
+		if _, _, basic := r.BasicAuth(); !basic || r.PostFormValue("client_secret") != "" {
+			t.Error("the secret is not in HTTP Basic alone")
+		}
+		honest.ServeHTTP(w, r)
+	})
 	access, life, err := oneGrant(t, s, nil)
 	if err != nil || !s.IMS.Valid(access) || life != time.Hour {
 		t.Errorf("grant = a valid token: %v, %v, %v; want true, 1h, no error", s.IMS.Valid(access), life, err)
@@ -232,6 +239,28 @@ func FuzzGrant(f *testing.F) {
 			if !errors.As(err, &failed) || strings.Contains(err.Error(), standin.Canary) {
 				t.Fatalf("an answer of %q makes the error %v", body, err)
 			}
+		}
+	})
+}
+
+func TestARotatedSecretNeedsNoRestart(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	synctest.Test(t, func(t *testing.T) {
+		s := standin.ForTest(t)
+		c := testConfig(s)
+		c.ClientSecret, c.SecretFile = secret{}, file
+		rotate := func(text string) {
+			s.IMS.SetClient(c.ClientID, text)
+			write(t, filepath.Dir(file), "secret", text+"\n")
+		}
+		rotate("old")
+		tokens := newTokens(c, s.Transport(), nil)
+		background(t, tokens.Run)
+		getToken(tokens)
+		rotate("new")
+		time.Sleep(2 * time.Hour)
+		if _, _, err := getToken(tokens); err != nil {
+			t.Errorf("two hours after the rotation: %v, want a token", err)
 		}
 	})
 }

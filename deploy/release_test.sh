@@ -27,9 +27,10 @@ done
 [ "$files" = "$want" ] || fail "it has $files, want $want"
 
 server=itwin-token-server_v1.2.3_linux_amd64
-case $(./$server version) in *v1.2.3*) ;; *) fail "version prints $(./$server version), want the tag" ;; esac
+commit=$(git -C "$work/first" rev-parse HEAD)
+case $(./$server version) in *"v1.2.3 $commit "*) ;; *) fail "version prints $(./$server version), want the tag and the commit" ;; esac
 go version -m $server >"$work/info"
-grep -q "vcs.revision=$(git -C "$work/first" rev-parse HEAD)" "$work/info" || fail "no commit in the binary"
+grep -q "vcs.revision=$commit" "$work/info" || fail "no commit in the binary"
 grep -q "CGO_ENABLED=0" "$work/info" || fail "not static"
 # The SBOM lists the modules in the binary and the standard library, each with its version.
 sbom=itwin-token-server_v1.2.3.cdx.json

@@ -136,7 +136,7 @@ func TestWhatMayBeShown(t *testing.T) {
 		{"FILE", ".", `"."`},
 	}
 	for _, test := range tests {
-		environ := []string{"APP_ID=x", "APP_SECRET= the-real-secret ", "APP_" + test.name + "=" + test.value}
+		environ := []string{"APP_ID=x", "APP_SECRET= \"the-real-secret\" ", "APP_" + test.name + "=" + test.value}
 		f, _, err := load(t, environ, ".env.local", "APP_SECRET='the-other-secret'\n", ".env", "APP_SECRET='short'\n")
 		s := f.Setting("APP_" + test.name)
 		if s.Shown != test.want {
@@ -190,6 +190,7 @@ func TestErrorsAndWarnings(t *testing.T) {
 		{"placeholder, and a value", "APP_ID=x", "APP_ID=<YOUR_ID>\n", "", ""},
 
 		{"double quotes in the environment", `APP_SECRET="x"`, "APP_ID=x", "", quoted},
+		{"an ID", `APP_ID="x"`, "", "", "APP_ID begins and ends with a quote"},
 		{"single quotes", "APP_SECRET='x'", "APP_ID=x", "", quoted},
 		{"two quotes", `APP_SECRET=""`, "APP_ID=x", "", quoted},
 		{"one quote", `APP_SECRET="`, "APP_ID=x", "", ""},
@@ -215,6 +216,9 @@ func TestErrorsAndWarnings(t *testing.T) {
 		if strings.HasPrefix(test.err, noID) != f.Incomplete || strings.HasSuffix(test.err, broken) != f.Unread {
 			t.Errorf("%s: incomplete %v, unread %v", test.name, f.Incomplete, f.Unread)
 		}
+	}
+	if f, _, _ := load(t, []string{"APP_ID=x"}, ".env", "APP_PROT=1"); !begins(strings.Join(f.Warnings, "\n"), `"APP_PROT" in .env is not a setting`) {
+		t.Errorf("an unknown name in .env: warnings %q", f.Warnings)
 	}
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, ".env"), 0o700); err != nil {

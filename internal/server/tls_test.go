@@ -3,9 +3,11 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -84,4 +86,26 @@ func TestHTTP2ClientsAreCutOff(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What a connection may have open and unread, as the server tells its client.
+func TestHTTP2Bounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, hello, valid(t, 1).load(t, t.TempDir()))
+		conn := tls.Client(r.mustDial(t), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+		go conn.Write(append([]byte(preface), frame(4, 0, 0, nil)...))
+		head := make([]byte, 9) // of a frame (RFC 9113 §4.1)
+		_, err := io.ReadFull(conn, head)
+		must(t, err)
+		settings := make([]byte, head[2])
+		_, err = io.ReadFull(conn, settings)
+		must(t, err)
+		got := map[uint16]uint32{}
+		for pair := range slices.Chunk(settings, 6) {
+			got[binary.BigEndian.Uint16(pair)] = binary.BigEndian.Uint32(pair[2:])
+		}
+		if head[3] != 4 || got[3] != 32 || got[4] > 64<<10 {
+			t.Errorf("frame %d, settings %v; want 32 streams (3), of 64 KiB at most (4)", head[3], got)
+		}
+	})
 }

@@ -45,6 +45,15 @@ func TestExpiry(t *testing.T) {
 func TestTokensOfOneSlot(t *testing.T) {
 	var c Cache
 	one, other := "jane's", ""
+	key := KeyOf(one)
+	c.Put(key, "jane", time.Now().Add(time.Hour))
+	for i := range key { // the whole hash must be equal
+		near := key
+		near[i] ^= 0x80 // for 1 the other half of the slots
+		if subject, ok := c.Get(near); ok {
+			t.Errorf("Get of another hash in byte %d = %q, want nothing", i, subject)
+		}
+	}
 	for i := 0; c.slot(KeyOf(other)) != c.slot(KeyOf(one)); i++ {
 		other = fmt.Sprint("joe's", i)
 	}
