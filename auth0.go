@@ -210,7 +210,7 @@ func checkHeader(header map[string]any) error {
 
 // parseProblem says why jwt could not verify the signature.
 func parseProblem(token *jwt.Token, err error) error {
-	var p problem
+	var p *problem
 	switch {
 	case errors.As(err, &p): // of the key function
 		return err

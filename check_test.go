@@ -124,7 +124,7 @@ func TestCheckTokens(t *testing.T) {
 		return func(*standin.Standin) string { return text }
 	}
 	opaque := func(s *standin.Standin) string { return s.Tenant.OpaqueToken() }
-	refused := func(p problem, advice ...string) []string {
+	refused := func(p *problem, advice ...string) []string {
 		return append(advice, "no a user token would be refused: "+p.text+".")
 	}
 	scope := []string{prefix + "AUTH0_REQUIRED_SCOPE=read:itwin"}

@@ -37,46 +37,46 @@ type problem struct {
 }
 
 // Error returns the text for the caller.
-func (p problem) Error() string { return p.text }
+func (p *problem) Error() string { return p.text }
 
 // The table of problems.
 var (
-	errNoToken      = problem{401, "missing_token", "no_token", check.Damaged, "send the user's Auth0 token as Authorization: Bearer <token>"}
-	errTwoHeaders   = problem{400, "invalid_request", "two_headers", check.Damaged, "send one Authorization header"}
-	errNoUserToken  = problem{401, "invalid_token", "empty_value", check.Client, "the token is undefined, null or the like: the app had no user token yet when it called"}
-	errTwoSchemes   = problem{401, "invalid_token", "two_schemes", check.Client, "the header has Bearer twice: the app adds it to a value that begins with it"}
-	errTooLong      = problem{401, "invalid_token", "too_long", check.Damaged, "the token is longer than 8 KiB, or costs too much to decode"}
-	errNotJWT       = problem{401, "invalid_token", "not_jwt", check.Opaque, "the token is not a JWT: request an audience in Auth0"}
-	errMalformed    = problem{401, "invalid_token", "malformed", check.Damaged, "the token is not a well-formed JWT"}
-	errAlgorithm    = problem{401, "invalid_token", "algorithm", check.Algorithm, "the token is not signed with RS256"}
-	errType         = problem{401, "invalid_token", "type", check.Damaged, "the token's typ is neither JWT nor at+jwt"}
-	errCritical     = problem{401, "invalid_token", "critical", check.Damaged, "the token's header has a crit"}
-	errNoKeyID      = problem{401, "invalid_token", "no_kid", check.Damaged, "the token names no signing key (kid)"}
-	errIssuer       = problem{401, "invalid_token", "issuer", check.Issuer, "wrong issuer: the token is not of this server's Auth0 tenant"}
-	errAudience     = problem{401, "invalid_token", "audience", check.Audience, "wrong audience: the token is for none that this server accepts"}
-	errExpired      = problem{401, "invalid_token", "expired", check.Expired, "expired"}
-	errNoExpiry     = problem{401, "invalid_token", "no_exp", check.Damaged, "the token has no expiry (exp)"}
-	errNotYet       = problem{401, "invalid_token", "not_yet", check.NotYet, "not valid yet"}
-	errClaims       = problem{401, "invalid_token", "claims", check.Damaged, "a claim of the token has the wrong type or an impossible value"}
-	errUnknownKey   = problem{401, "invalid_token", "unknown_key", check.UnknownKey, "signed with a key that this server's Auth0 tenant does not publish"}
-	errSignature    = problem{401, "invalid_token", "signature", check.Damaged, "the signature does not verify"}
-	errScope        = problem{403, "insufficient_scope", "scope", check.Scope, "a required scope is missing"}
-	errOrganization = problem{403, "insufficient_scope", "organization", check.Organization, "the token is of no Auth0 Organization that this server accepts"}
-	errNoKeys       = problem{503, "temporarily_unavailable", "no_keys", check.NotChecked, "Auth0's keys are not available: try again"}
-	errKeysOutdated = problem{503, "temporarily_unavailable", "keys_outdated", check.NotChecked, "the token's key is new, and Auth0's current keys are not available: try again"}
-	errCanceled     = problem{503, "temporarily_unavailable", "canceled", check.NotChecked, "interrupted: try again"} // reaches a caller only during shutdown
-	errSlow         = problem{504, "temporarily_unavailable", "itwin_slow", check.NotChecked, "iTwin is too slow: try again"}
-	errUnreachable  = problem{503, "temporarily_unavailable", "itwin_unreachable", check.NotChecked, "iTwin cannot be reached: try again"}
-	errThrottled    = problem{502, "temporarily_unavailable", "itwin_throttled", check.NotChecked, "iTwin asked this server to wait: try again later"}
-	errRefused      = problem{502, "temporarily_unavailable", "itwin_refused", check.NotChecked, "iTwin gives no token: try again, and see the server's log"}
-	errMethod       = problem{405, "method_not_allowed", "method", check.Damaged, "use GET"}
-	errPath         = problem{404, "not_found", "path", check.Damaged, "not found: the token is at /getToken"}
+	errNoToken      = &problem{401, "missing_token", "no_token", check.Damaged, "send the user's Auth0 token as Authorization: Bearer <token>"}
+	errTwoHeaders   = &problem{400, "invalid_request", "two_headers", check.Damaged, "send one Authorization header"}
+	errNoUserToken  = &problem{401, "invalid_token", "empty_value", check.Client, "the token is undefined, null or the like: the app had no user token yet when it called"}
+	errTwoSchemes   = &problem{401, "invalid_token", "two_schemes", check.Client, "the header has Bearer twice: the app adds it to a value that begins with it"}
+	errTooLong      = &problem{401, "invalid_token", "too_long", check.Damaged, "the token is longer than 8 KiB, or costs too much to decode"}
+	errNotJWT       = &problem{401, "invalid_token", "not_jwt", check.Opaque, "the token is not a JWT: request an audience in Auth0"}
+	errMalformed    = &problem{401, "invalid_token", "malformed", check.Damaged, "the token is not a well-formed JWT"}
+	errAlgorithm    = &problem{401, "invalid_token", "algorithm", check.Algorithm, "the token is not signed with RS256"}
+	errType         = &problem{401, "invalid_token", "type", check.Damaged, "the token's typ is neither JWT nor at+jwt"}
+	errCritical     = &problem{401, "invalid_token", "critical", check.Damaged, "the token's header has a crit"}
+	errNoKeyID      = &problem{401, "invalid_token", "no_kid", check.Damaged, "the token names no signing key (kid)"}
+	errIssuer       = &problem{401, "invalid_token", "issuer", check.Issuer, "wrong issuer: the token is not of this server's Auth0 tenant"}
+	errAudience     = &problem{401, "invalid_token", "audience", check.Audience, "wrong audience: the token is for none that this server accepts"}
+	errExpired      = &problem{401, "invalid_token", "expired", check.Expired, "expired"}
+	errNoExpiry     = &problem{401, "invalid_token", "no_exp", check.Damaged, "the token has no expiry (exp)"}
+	errNotYet       = &problem{401, "invalid_token", "not_yet", check.NotYet, "not valid yet"}
+	errClaims       = &problem{401, "invalid_token", "claims", check.Damaged, "a claim of the token has the wrong type or an impossible value"}
+	errUnknownKey   = &problem{401, "invalid_token", "unknown_key", check.UnknownKey, "signed with a key that this server's Auth0 tenant does not publish"}
+	errSignature    = &problem{401, "invalid_token", "signature", check.Damaged, "the signature does not verify"}
+	errScope        = &problem{403, "insufficient_scope", "scope", check.Scope, "a required scope is missing"}
+	errOrganization = &problem{403, "insufficient_scope", "organization", check.Organization, "the token is of no Auth0 Organization that this server accepts"}
+	errNoKeys       = &problem{503, "temporarily_unavailable", "no_keys", check.NotChecked, "Auth0's keys are not available: try again"}
+	errKeysOutdated = &problem{503, "temporarily_unavailable", "keys_outdated", check.NotChecked, "the token's key is new, and Auth0's current keys are not available: try again"}
+	errCanceled     = &problem{503, "temporarily_unavailable", "canceled", check.NotChecked, "interrupted: try again"} // reaches a caller only during shutdown
+	errSlow         = &problem{504, "temporarily_unavailable", "itwin_slow", check.NotChecked, "iTwin is too slow: try again"}
+	errUnreachable  = &problem{503, "temporarily_unavailable", "itwin_unreachable", check.NotChecked, "iTwin cannot be reached: try again"}
+	errThrottled    = &problem{502, "temporarily_unavailable", "itwin_throttled", check.NotChecked, "iTwin asked this server to wait: try again later"}
+	errRefused      = &problem{502, "temporarily_unavailable", "itwin_refused", check.NotChecked, "iTwin gives no token: try again, and see the server's log"}
+	errMethod       = &problem{405, "method_not_allowed", "method", check.Damaged, "use GET"}
+	errPath         = &problem{404, "not_found", "path", check.Damaged, "not found: the token is at /getToken"}
 )
 
 // requestProblems are those that a request to /getToken can end with. The metrics
 // count them; one that is missing here is counted as "other".
-func requestProblems() []problem {
-	return []problem{
+func requestProblems() []*problem {
+	return []*problem{
 		errNoToken, errTwoHeaders, errNoUserToken, errTwoSchemes, errTooLong, errNotJWT, errMalformed, errAlgorithm, errType,
 		errCritical, errNoKeyID, errIssuer, errAudience, errExpired, errNoExpiry, errNotYet, errClaims, errUnknownKey,
 		errSignature, errScope, errOrganization, errNoKeys, errKeysOutdated, errCanceled, errSlow, errUnreachable, errThrottled, errRefused, errMethod,
@@ -84,8 +84,8 @@ func requestProblems() []problem {
 }
 
 // problemOf is the one place where errors become statuses.
-func problemOf(err error) problem {
-	var p problem
+func problemOf(err error) *problem {
+	var p *problem
 	failed := new(upstream.Error)
 	errors.As(err, &failed)
 	switch {
@@ -129,24 +129,28 @@ func (s *service) routes(demoUserToken http.HandlerFunc) http.Handler {
 	return server.Headers(s.config.Origins, server.ExactPaths(http.HandlerFunc(s.notFound), mux))
 }
 
-// getToken answers with the iTwin token that exchange returns, or its error, and
-// records the request.
+// getToken answers with the iTwin token that exchange returns, or its error.
 func (s *service) getToken(exchange func(*http.Request) (subject string, token *itwinToken, err error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		subject, token, err := exchange(r)
-		record := telemetry.Request{Status: http.StatusOK, Reason: "ok", Subject: subject}
-		if err != nil {
-			p := problemOf(err)
-			record.Status, record.Reason = p.status, p.reason
-			s.writeProblem(w, r, p, retryAfter(err))
-		} else {
-			record.Token = token.fingerprint
-			writeToken(w, r, token)
-		}
-		record.Duration = time.Since(start)
-		s.observer.Request(r.Context(), record)
+		s.answer(w, r, start, subject, token, err)
 	}
+}
+
+// answer writes the token, or the response for err, and records the request.
+func (s *service) answer(w http.ResponseWriter, r *http.Request, start time.Time, subject string, token *itwinToken, err error) {
+	record := telemetry.Request{Status: http.StatusOK, Reason: "ok", Subject: subject}
+	if err != nil {
+		p := problemOf(err)
+		record.Status, record.Reason = p.status, p.reason
+		s.writeProblem(w, r, p, retryAfter(err))
+	} else {
+		record.Token = token.fingerprint
+		writeToken(w, r, token)
+	}
+	record.Duration = time.Since(start)
+	s.observer.Request(r.Context(), record)
 }
 
 func writeToken(w http.ResponseWriter, r *http.Request, token *itwinToken) {
@@ -223,7 +227,7 @@ func retryAfter(err error) string {
 }
 
 // writeProblem writes the response for a problem, with the headers that it needs.
-func (s *service) writeProblem(w http.ResponseWriter, r *http.Request, p problem, retry string) {
+func (s *service) writeProblem(w http.ResponseWriter, r *http.Request, p *problem, retry string) {
 	challenge := realm // without a code if no token was sent (RFC 6750 §3)
 	if p != errNoToken {
 		challenge += `, error="` + p.code + `", error_description="` + p.text + `"`

@@ -152,7 +152,7 @@ func TestRefusals(t *testing.T) {
 			name          string
 			authorization []string
 			status        int
-			want          problem
+			want          *problem
 		}
 		refusals := []refusal{
 			{"no token", nil, 401, errNoToken},
@@ -230,7 +230,7 @@ func TestStatusesOfProblems(t *testing.T) {
 			t.Errorf("%s: %s with status %d, want %v", p.reason, p.code, p.status, codes[p.code])
 		}
 	}
-	for err, want := range map[error]problem{
+	for err, want := range map[error]*problem{
 		&fresh.Error{Err: fresh.ErrNotFetched}:                  errUnreachable,
 		&fresh.Error{Err: &upstream.Error{Kind: upstream.Slow}}: errSlow,
 		context.DeadlineExceeded:                                errSlow,

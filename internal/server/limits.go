@@ -86,19 +86,24 @@ func (l *limitedListener) handler(ctx context.Context, next http.Handler) http.H
 			w.Header().Set("Connection", "close")
 		}
 		if r.ProtoMajor == 2 {
-			select {
-			case l.requests <- struct{}{}:
-			default:
-				panic(http.ErrAbortHandler) // resets the stream
-			}
-			defer func() {
-				r.Header = nil // of no use while the client delays its answer
-				http.NewResponseController(w).Flush()
-				<-l.requests
-			}()
+			l.serveHTTP2(w, r, next)
+			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// serveHTTP2 resets a request over the bound.
+func (l *limitedListener) serveHTTP2(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	select {
+	case l.requests <- struct{}{}:
+	default:
+		panic(http.ErrAbortHandler)
+	}
+	next.ServeHTTP(w, r)
+	r.Header = nil // of no use while the client delays its answer
+	http.NewResponseController(w).Flush()
+	<-l.requests
 }
 
 // A socket can end its sending half, so that net/http can end an answer before the
