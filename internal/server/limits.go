@@ -93,17 +93,18 @@ func (l *limitedListener) handler(ctx context.Context, next http.Handler) http.H
 	})
 }
 
-// serveHTTP2 resets a request over the bound.
+// serveHTTP2 resets a request over the bound. One is in progress until the client has
+// taken its answer.
 func (l *limitedListener) serveHTTP2(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	select {
 	case l.requests <- struct{}{}:
 	default:
 		panic(http.ErrAbortHandler)
 	}
+	defer func() { <-l.requests }()
 	next.ServeHTTP(w, r)
 	r.Header = nil // of no use while the client delays its answer
 	http.NewResponseController(w).Flush()
-	<-l.requests
 }
 
 // A socket can end its sending half, so that net/http can end an answer before the

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -85,6 +86,32 @@ func TestHTTP2ClientsAreCutOff(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A request over the bound is reset; one that panics is no longer in progress.
+func TestHTTP2RequestsAreLimited(t *testing.T) {
+	l := limit(nil, "")
+	for range maxRequests - 1 {
+		l.requests <- struct{}{}
+	}
+	serve := func(next http.HandlerFunc) (panicked any) {
+		defer func() { panicked = recover() }()
+		l.serveHTTP2(httptest.NewRecorder(), new(http.Request), next)
+		return nil
+	}
+	for range 2 {
+		if got := serve(func(http.ResponseWriter, *http.Request) { panic("on purpose") }); got != "on purpose" {
+			t.Errorf("a request within the bound ends with %v, want the handler's panic", got)
+		}
+	}
+	serve(func(http.ResponseWriter, *http.Request) {
+		if got := serve(hello); got != http.ErrAbortHandler {
+			t.Errorf("a request over the bound ends with %v, want %v", got, http.ErrAbortHandler)
+		}
+	})
+	if got := serve(hello); got != nil {
+		t.Errorf("afterwards a request ends with %v", got)
 	}
 }
 
