@@ -21,8 +21,8 @@ const prefix = "ITM_TOKEN_SERVER_"
 // maxSecret is in bytes. A larger file is not read to its end.
 const maxSecret = 64 << 10
 
-// expiryWarning is how long before its end a certificate is warned of: whatever
-// renews it should have done so by then.
+// expiryWarning is how long before a certificate expires there is a warning:
+// whatever renews it should have done so by then.
 const expiryWarning = 14 * 24 * time.Hour
 
 // config holds the values of the settings, validated.
@@ -148,7 +148,7 @@ func (c *config) checkCertificate(f *dotenv.Findings) {
 	if c.Certificate, err = server.LoadCertificate(c.CertFile, c.KeyFile); err != nil {
 		cert.Got = err.Error()
 	} else if expiry := c.Certificate.Expiry(); time.Until(expiry) < expiryWarning {
-		f.Warnings = append(f.Warnings, cert.Name+": the certificate ends at "+expiry.UTC().Format(time.RFC3339)+": renew it")
+		f.Warnings = append(f.Warnings, cert.Name+": the certificate expires at "+expiry.UTC().Format(time.RFC3339)+": renew it")
 	}
 }
 

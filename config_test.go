@@ -205,8 +205,8 @@ func TestCertificateThatExpiresSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(s.Certificate().NotAfter) - time.Hour)
 		_, f, err := loadConfig(complete("TLS_CERT_FILE=cert", "TLS_KEY_FILE=key"), "")
-		if err != nil || len(f.Warnings) != 1 || !strings.HasPrefix(f.Warnings[0], prefix+"TLS_CERT_FILE: the certificate ends at ") {
-			t.Errorf("warnings %q, %v; want one, that the certificate ends", f.Warnings, err)
+		if err != nil || len(f.Warnings) != 1 || !strings.HasPrefix(f.Warnings[0], prefix+"TLS_CERT_FILE: the certificate expires at ") {
+			t.Errorf("warnings %q, %v; want one, that the certificate expires", f.Warnings, err)
 		}
 		time.Sleep(2 * time.Hour)
 		stdout, _, err := runOnce(program{args: []string{"check"}, environ: complete("TLS_CERT_FILE=cert", "TLS_KEY_FILE=key")})

@@ -141,7 +141,7 @@ func (f *Findings) offer(s *Setting, value, source string) {
 		value = strings.TrimSpace(value)
 	}
 	switch {
-	case strings.TrimSpace(value) == "", !s.Secret && strings.HasPrefix(value, "#"): // a comment behind nothing
+	case strings.TrimSpace(value) == "", !s.Secret && strings.HasPrefix(value, "#"): // a comment after an empty value
 	case Placeholder(value):
 		s.placeholder = cmp.Or(s.placeholder, ": the placeholder is still there ("+source+")")
 	case s.Source == "":
@@ -226,8 +226,8 @@ func (f *Findings) show(s *Setting) string {
 	return strconv.QuoteToASCII(s.value[:min(len(s.value), 100)])
 }
 
-// holdsSecret reports whether a value is a secret, or has a long one in it; a short
-// one could be there by chance.
+// holdsSecret reports whether a value is a secret, or contains a long one; a short one
+// could be there by chance.
 func (f *Findings) holdsSecret(value string) bool {
 	return slices.ContainsFunc(f.Secrets, func(secret string) bool {
 		secret = strings.Trim(secret, ` "'`)

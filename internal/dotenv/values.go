@@ -13,7 +13,7 @@ import (
 // The parsers take what people type and paste. They return it as programs want
 // it, and whether it can be used at all.
 
-// A label is one of a host's name (RFC 1035 §2.3.1, and _ as some have it).
+// label is a part of a host's name between dots (RFC 1035 §2.3.1; some have a _).
 const label = `[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?`
 
 var (

@@ -93,8 +93,8 @@ func (l *limitedListener) handler(ctx context.Context, next http.Handler) http.H
 	})
 }
 
-// serveHTTP2 resets a request over the bound. One is in progress until the client has
-// taken its answer.
+// serveHTTP2 resets a request over the bound. A request is in progress until the
+// client has received its answer.
 func (l *limitedListener) serveHTTP2(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	select {
 	case l.requests <- struct{}{}:
@@ -118,7 +118,7 @@ type limitedConn struct {
 	socket
 	listener *limitedListener
 	received atomic.Int64 // bytes since the last answer
-	heard    atomic.Bool  // has had an answer, or is closed
+	served   atomic.Bool  // has had an answer, or is closed
 	closed   atomic.Bool
 }
 
@@ -137,7 +137,7 @@ func (c *limitedConn) Read(p []byte) (int, error) {
 // answered ends the counting of what was received.
 func (c *limitedConn) answered() {
 	c.listener.received.Add(-c.received.Swap(0))
-	if !c.heard.Swap(true) {
+	if !c.served.Swap(true) {
 		c.listener.silent.Add(-1)
 	}
 }

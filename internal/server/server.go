@@ -32,7 +32,7 @@ const (
 const (
 	drainDelay      = time.Second           // still listening, so that probes see "not ready"
 	firstTimeout    = 3 * time.Second       // after that, for the first request on each connection accepted until then
-	firstInterval   = 50 * time.Millisecond // between looks whether all have had theirs
+	firstInterval   = 50 * time.Millisecond // how often to look whether all have arrived
 	shutdownTimeout = 8 * time.Second       // for requests in flight to be answered
 	closeTimeout    = time.Second           // for those canceled after that to be answered
 )
