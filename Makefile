@@ -13,7 +13,7 @@ race: ## the same, with the race detector
 lint: ## gofmt, vet, staticcheck, the other platforms
 	bash .ci/run lint
 
-fuzz: ## each fuzz target for 20 s
+fuzz: ## each fuzz target with 50,000 inputs
 	bash .ci/run fuzz
 
 fuzz-long: ## each fuzz target for 10 min
@@ -25,7 +25,7 @@ faults: ## outages and attacks, on the built program
 soak: ## ten minutes of mixed load, with faults that start and end
 	go test -tags soak -count=1 -timeout 20m -run Soak -v ./internal/faults
 
-bench: bench-build ## CPU, latency, memory and start-up beside others' servers, into bench/README.md
+bench: bench-build ## CPU, latency, memory and start-up, compared with other servers, into bench/README.md
 	cd bench && go run . -readme README.md targets growth log
 
 stripped = -trimpath -ldflags='-s -w'

@@ -117,7 +117,7 @@ func (v *verifier) verify(ctx context.Context, raw string) (subject string, err 
 		return "", parseProblem(token, err)
 	}
 	err = v.checkClaims(claims, err)
-	if err == nil || err == errScope || err == errOrganization { // the caller is who the token says
+	if err == nil || err == errScope || err == errOrganization { // the signature is verified
 		subject, _ = claims["sub"].(string)
 		subject = telemetry.Subject(subject)
 	}

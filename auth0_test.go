@@ -273,7 +273,7 @@ func (f *forger) structures() []forgery {
 	deep := func(n int) string { return `{"a":` + strings.Repeat("[", n) }
 	return []forgery{
 		{"an opaque token", f.OpaqueToken(), errNotJWT},
-		{"an opaque token of old", "hH0xJtqyUnpgqLHaLQvnJWBTYGVkoyo1", errNotJWT},
+		{"an old opaque token", "hH0xJtqyUnpgqLHaLQvnJWBTYGVkoyo1", errNotJWT},
 		{"one part", parts[0], errNotJWT},
 		{"two parts", join(parts[0], parts[1]), errNotJWT},
 		{"four parts", honest + ".", errNotJWT},

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -74,9 +75,9 @@ func goodToken(s *standin.Standin) string { return s.Tenant.AccessToken(testAudi
 
 func TestCheckSettings(t *testing.T) {
 	runCheckCases(t, []checkCase{
-		{name: "complete", want: []string{"ok settings complete", "ok Auth0's keys fetched from", "ok a grant at IMS an iTwin token that lives 1h0m0s", "-- a user token none given"}},
+		{name: "complete", want: []string{"ok settings complete", "ok Auth0's keys fetched from", "ok a grant at IMS an iTwin token valid for 1h0m0s", "-- a user token none given"}},
 		{name: "nothing set", environ: []string{prefix + "CLIENT_ID=", prefix + "CLIENT_SECRET=", prefix + "AUTH0_DOMAIN="},
-			want: []string{"no settings ITM_TOKEN_SERVER_CLIENT_ID:", " ITM_TOKEN_SERVER_CLIENT_SECRET:", " ITM_TOKEN_SERVER_AUTH0_DOMAIN:", "-- Auth0 and IMS not asked: correct the settings first (go run . demo needs none)\n"}},
+			want: []string{"no settings ITM_TOKEN_SERVER_CLIENT_ID:", " ITM_TOKEN_SERVER_CLIENT_SECRET:", " ITM_TOKEN_SERVER_AUTH0_DOMAIN:", "-- Auth0 and IMS not checked: correct the settings first (go run . demo needs none)\n"}},
 		{name: "no audience", environ: []string{prefix + "AUTH0_AUDIENCE="}, want: []string{"!! settings ITM_TOKEN_SERVER_AUTH0_AUDIENCE is not set", "ok a grant at IMS"}},
 		{name: "a password in a URL", environ: []string{prefix + "AUTHORITY=https://jane:hunter2@ims.bentley.com"}, want: []string{"no settings ITM_TOKEN_SERVER_AUTHORITY:"}},
 	})
@@ -94,7 +95,7 @@ func TestCheckUpstream(t *testing.T) {
 	cases := []checkCase{
 		{name: "Auth0 hangs", spoil: tenant(standin.Hang()), want: []string{"no Auth0's keys tenant.auth0.test: no answer within 10s", domain, "ok a grant at IMS"}},
 		{name: "Auth0 refuses connections", spoil: func(s *standin.Standin) { s.Tenant.Stop() }, token: goodToken,
-			want: []string{"no Auth0's keys tenant.auth0.test: connection refused", "lives 1h0m0s no a user token not checked: " + errNoKeys.text}},
+			want: []string{"no Auth0's keys tenant.auth0.test: connection refused", "valid for 1h0m0s no a user token not checked: " + errNoKeys.text}},
 		{name: "another domain than the token's", environ: unknown, token: goodToken,
 			want: []string{"no Auth0's keys tennant.auth0.test: no such host", domain, "no a user token would be refused: wrong issuer", `issuer is "https://tenant.auth0.test/"`}},
 		{name: "wrong secret", environ: []string{prefix + "CLIENT_SECRET=hunter2"},
@@ -158,6 +159,7 @@ func TestCheckTokens(t *testing.T) {
 		}, want: []string{"no a user token not checked: " + errKeysOutdated.text}},
 		{name: "HS256", token: headed(standin.Claims{"alg": "HS256"}), want: refused(errAlgorithm, `"HS256"`, "RS256")},
 		{name: "no kid", token: headed(standin.Claims{"kid": nil}), want: refused(errNoKeyID, "copy the token whole")},
+		{name: "too many permissions", token: changed(standin.Claims{"permissions": slices.Repeat([]string{"x"}, 600)}), want: refused(errTooLong, "too many claims or permissions")},
 		{name: "truncated", token: func(s *standin.Standin) string { return goodToken(s)[:400] }, want: []string{"no a user token would be refused: the token is not whole", "copy the token whole"}},
 		{name: "opaque, and the audience may be a secret", token: opaque, environ: []string{prefix + "AUTH0_AUDIENCE=" + strings.Repeat("x", 66)}, want: refused(errNotJWT, "request the audience 66 characters, not shown")},
 		{name: "with a space", token: func(s *standin.Standin) string { return goodToken(s)[:400] + " " + goodToken(s)[400:] }, want: []string{"no a user token would be refused: the token is not whole"}},
@@ -179,6 +181,6 @@ func TestCheckReadsTheTokenFromStandardInput(t *testing.T) {
 func TestCheckUnknownAuthority(t *testing.T) {
 	s := standin.StartForTest(t)
 	s.IMS.SetClient("service-x", awkward)
-	runCheckCase(t, s, upstream.Transport(x509.NewCertPool()), checkCase{name: "unknown", want: []string{"no Auth0's keys", "set SSL_CERT_FILE", "no a grant at IMS"}})
+	runCheckCase(t, s, upstream.Transport(x509.NewCertPool()), checkCase{name: "unknown", want: []string{"no Auth0's keys", "SSL_CERT_FILE", "no a grant at IMS"}})
 	runCheckCase(t, s, upstream.Transport(s.Pool()), checkCase{name: "known", token: goodToken, want: []string{"ok a user token would be accepted"}})
 }

@@ -18,7 +18,7 @@ import (
 // prefix begins the name of every setting.
 const prefix = "ITM_TOKEN_SERVER_"
 
-// maxSecret is in bytes. A larger file is not read to its end.
+// maxSecret bounds the secret's file, in bytes.
 const maxSecret = 64 << 10
 
 // expiryWarning is how long before a certificate expires there is a warning:
@@ -80,7 +80,7 @@ func (c *config) settings() []dotenv.Setting {
 		{Name: prefix + "LOG_LEVEL", Default: "info", Parse: func(text string) bool { return c.LogLevel.UnmarshalText([]byte(text)) == nil },
 			Want: "debug, info, warn or error"},
 		{Name: prefix + "LOG_FORMAT", Default: "text", Parse: into(&c.LogFormat, parseFormat), Want: "text or json"},
-		{Name: prefix + "METRICS_ADDR", Parse: into(&c.MetricsAddr, dotenv.Address), Want: "host:port, like 127.0.0.1:9090"},
+		{Name: prefix + "METRICS_ADDR", Parse: into(&c.MetricsAddr, dotenv.Address), Want: "host:port, like 127.0.0.1:9464"},
 	}
 }
 
@@ -212,7 +212,7 @@ type secret struct{ text *string }
 
 func newSecret(text string) secret { return secret{&text} }
 
-// reveal is the secret itself, for those who send it.
+// reveal returns the secret itself, to be sent.
 func (s secret) reveal() string {
 	if s.text == nil {
 		return ""

@@ -344,7 +344,7 @@ func TestWarningWithoutAnAudience(t *testing.T) {
 
 // The sample .env, the table and the README's table name the same settings, in
 // the same order, with the same defaults.
-func TestSampleEnvIsInStep(t *testing.T) {
+func TestSampleEnvMatchesSettings(t *testing.T) {
 	sample, err := os.ReadFile(".env")
 	if err != nil {
 		t.Fatal(err)
@@ -370,7 +370,7 @@ func TestSampleEnvIsInStep(t *testing.T) {
 }
 
 // A row may group settings: | `ITM_TOKEN_SERVER_LOG_LEVEL`, `_LOG_FORMAT` | `info`, `text` | … |
-func TestReadmeTableIsInStep(t *testing.T) {
+func TestReadmeTableMatchesSettings(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)

@@ -45,7 +45,7 @@ var (
 	errTwoHeaders   = &problem{400, "invalid_request", "two_headers", check.Damaged, "send one Authorization header"}
 	errNoUserToken  = &problem{401, "invalid_token", "empty_value", check.Client, "the token is undefined, null or the like: the app had no user token yet when it called"}
 	errTwoSchemes   = &problem{401, "invalid_token", "two_schemes", check.Client, "the header has Bearer twice: the app adds it to a value that begins with it"}
-	errTooLong      = &problem{401, "invalid_token", "too_long", check.Damaged, "the token is longer than 8 KiB, or costs too much to decode"}
+	errTooLong      = &problem{401, "invalid_token", "too_long", check.TooLong, "the token is longer than 8 KiB, or costs too much to decode"}
 	errNotJWT       = &problem{401, "invalid_token", "not_jwt", check.Opaque, "the token is not a JWT: request an audience in Auth0"}
 	errMalformed    = &problem{401, "invalid_token", "malformed", check.Damaged, "the token is not a well-formed JWT"}
 	errAlgorithm    = &problem{401, "invalid_token", "algorithm", check.Algorithm, "the token is not signed with RS256"}
@@ -53,7 +53,7 @@ var (
 	errCritical     = &problem{401, "invalid_token", "critical", check.Damaged, "the token's header has a crit"}
 	errNoKeyID      = &problem{401, "invalid_token", "no_kid", check.Damaged, "the token names no signing key (kid)"}
 	errIssuer       = &problem{401, "invalid_token", "issuer", check.Issuer, "wrong issuer: the token is not of this server's Auth0 tenant"}
-	errAudience     = &problem{401, "invalid_token", "audience", check.Audience, "wrong audience: the token is for none that this server accepts"}
+	errAudience     = &problem{401, "invalid_token", "audience", check.Audience, "wrong audience: the token is for another API or application"}
 	errExpired      = &problem{401, "invalid_token", "expired", check.Expired, "expired"}
 	errNoExpiry     = &problem{401, "invalid_token", "no_exp", check.Damaged, "the token has no expiry (exp)"}
 	errNotYet       = &problem{401, "invalid_token", "not_yet", check.NotYet, "not valid yet"}
@@ -61,14 +61,14 @@ var (
 	errUnknownKey   = &problem{401, "invalid_token", "unknown_key", check.UnknownKey, "signed with a key that this server's Auth0 tenant does not publish"}
 	errSignature    = &problem{401, "invalid_token", "signature", check.Damaged, "the signature does not verify"}
 	errScope        = &problem{403, "insufficient_scope", "scope", check.Scope, "a required scope is missing"}
-	errOrganization = &problem{403, "insufficient_scope", "organization", check.Organization, "the token is of no Auth0 Organization that this server accepts"}
+	errOrganization = &problem{403, "insufficient_scope", "organization", check.Organization, "the token is not for an accepted Auth0 Organization"}
 	errNoKeys       = &problem{503, "temporarily_unavailable", "no_keys", check.NotChecked, "Auth0's keys are not available: try again"}
 	errKeysOutdated = &problem{503, "temporarily_unavailable", "keys_outdated", check.NotChecked, "the token's key is new, and Auth0's current keys are not available: try again"}
 	errCanceled     = &problem{503, "temporarily_unavailable", "canceled", check.NotChecked, "interrupted: try again"} // reaches a caller only during shutdown
 	errSlow         = &problem{504, "temporarily_unavailable", "itwin_slow", check.NotChecked, "iTwin is too slow: try again"}
 	errUnreachable  = &problem{503, "temporarily_unavailable", "itwin_unreachable", check.NotChecked, "iTwin cannot be reached: try again"}
 	errThrottled    = &problem{502, "temporarily_unavailable", "itwin_throttled", check.NotChecked, "iTwin asked this server to wait: try again later"}
-	errRefused      = &problem{502, "temporarily_unavailable", "itwin_refused", check.NotChecked, "iTwin gives no token: try again, and see the server's log"}
+	errRefused      = &problem{502, "temporarily_unavailable", "itwin_refused", check.NotChecked, "iTwin issued no token: try again, and see the server's log"}
 	errMethod       = &problem{405, "method_not_allowed", "method", check.Damaged, "use GET"}
 	errPath         = &problem{404, "not_found", "path", check.Damaged, "not found: the token is at /getToken"}
 )

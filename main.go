@@ -56,7 +56,7 @@ func main() {
 		debug.SetGCPercent(400) // the live heap is 4 MB: by default it would be collected hundreds of times a second
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(80 << 20) // from here on it is collected more often again; more is used if needed
+		debug.SetMemoryLimit(80 << 20) // above this it is collected more often; not a hard limit
 	}
 	log.SetOutput(io.Discard) // net/http would write upstream's text to it
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -119,7 +119,7 @@ func run(ctx context.Context, p program) error {
 	return fmt.Errorf("%w: unknown command: want serve, demo, check, version or help", errUsage)
 }
 
-// runServe is the server as it is deployed.
+// runServe serves with the user's settings.
 func runServe(ctx context.Context, p program) error {
 	c, found, listener, err := setUp(p.environ, p.dir)
 	if err != nil {
@@ -146,7 +146,7 @@ func setUp(environ []string, dir string) (config, *dotenv.Findings, net.Listener
 	return c, found, listener, err
 }
 
-// runDemo is the server with stand-ins for Auth0 and IMS.
+// runDemo serves with stand-ins for Auth0 and IMS.
 func runDemo(ctx context.Context, p program, args []string) error {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // errors quote the argument, which may be a misplaced secret
@@ -178,7 +178,7 @@ func runDemo(ctx context.Context, p program, args []string) error {
 	return <-ended
 }
 
-// newService makes everything that serves; nothing runs yet.
+// newService returns a service; no fetch runs yet.
 func newService(c config, transport http.RoundTripper, log *slog.Logger) *service {
 	statuses := map[string]int{"ok": http.StatusOK}
 	for _, p := range requestProblems() {
@@ -218,7 +218,7 @@ func (s *service) run(ctx context.Context, listener net.Listener, handler http.H
 	if s.config.MetricsAddr != "" {
 		metrics, err := server.Listen(s.config.MetricsAddr)
 		if err != nil {
-			return fmt.Errorf("%sMETRICS_ADDR: want a free address, got: %w", prefix, err)
+			return fmt.Errorf("%sMETRICS_ADDR: cannot listen: %w", prefix, err)
 		}
 		running.Go(func() { server.ServeMetrics(background, metrics, s.observer, s.log) })
 	}
@@ -246,7 +246,7 @@ func runCheck(ctx context.Context, p program, args []string) error {
 	defer stop()
 	users := newVerifier(c, p.transport, nil)
 	go users.keys.Run(ctx)
-	_, err = users.keys.Get(ctx) // until the fetch ends, and so with its error
+	_, err = users.keys.Get(ctx) // waits for the fetch, and returns its error
 	report.Keys(c.issuer(), err)
 	_, lifetime, err := grant(ctx, c, p.transport)
 	report.Grant(lifetime, err)

@@ -199,7 +199,7 @@ func TestServeWithWrongSettings(t *testing.T) {
 	}
 }
 
-func TestTakenAddresses(t *testing.T) {
+func TestAddressesInUse(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

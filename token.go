@@ -112,7 +112,7 @@ func parseGrant(answer upstream.Answer) (access string, lifetime time.Duration, 
 }
 
 // isToken reports whether text can be sent in a header, and is the one word that
-// clients expect behind "Bearer ".
+// clients expect after "Bearer ".
 func isToken(text string) bool {
 	notPrintable := func(r rune) bool { return r <= ' ' || r > '~' }
 	return text != "" && !strings.ContainsFunc(text, notPrintable)
@@ -128,7 +128,7 @@ func parseLifetime(raw json.RawMessage) (time.Duration, bool) {
 	if digits := strings.Trim(text, `"`); strings.Trim(digits, "0123456789") == "" {
 		text = digits
 	}
-	seconds, err := strconv.ParseFloat(text, 64) // what JSON allows; any other string still has its quotes
+	seconds, err := strconv.ParseFloat(text, 64) // fails for any other string, which still has its quotes
 	return time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second)), err == nil && seconds >= 1
 }
 
@@ -148,7 +148,7 @@ func grantError(answer upstream.Answer) error {
 	case "unauthorized_client", "invalid_grant":
 		return answer.Errorf(upstream.Refused, "%s: use an application of type Service (developer.bentley.com, My Apps): other types may not use the client credentials grant", body.Error)
 	case "unsupported_grant_type":
-		return answer.Errorf(upstream.Refused, "unsupported_grant_type: check %sAUTHORITY: this server has no client credentials grant", prefix)
+		return answer.Errorf(upstream.Refused, "unsupported_grant_type: check %sAUTHORITY: that server has no client credentials grant", prefix)
 	case "invalid_request":
 		return answer.Errorf(upstream.Refused, "invalid_request: check %[1]sAUTHORITY and %[1]sSCOPE", prefix)
 	}

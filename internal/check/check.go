@@ -83,7 +83,7 @@ func (r *Report) Settings(found *dotenv.Findings, err error) {
 		r.line("!!", "settings", "%s", warning)
 	}
 	if err != nil {
-		r.line("--", "Auth0 and IMS", "not asked: correct the settings first (go run . demo needs none)")
+		r.line("--", "Auth0 and IMS", "not checked: correct the settings first (go run . demo needs none)")
 	}
 }
 
@@ -101,7 +101,7 @@ func (r *Report) Keys(issuer string, err error) {
 func (r *Report) Grant(lifetime time.Duration, err error) {
 	switch {
 	case err == nil:
-		r.line("ok", "a grant at IMS", "an iTwin token that lives %v", lifetime)
+		r.line("ok", "a grant at IMS", "an iTwin token valid for %v", lifetime)
 	case isOf(err, upstream.Unreachable, upstream.Slow):
 		r.line("no", "a grant at IMS", "%v.\nThe host is that of ITM_TOKEN_SERVER_AUTHORITY: Bentley's is https://ims.bentley.com.", err)
 	default: // the error names the setting
@@ -123,6 +123,7 @@ type Advice int
 const (
 	NotChecked   Advice = iota // it is not the token's fault
 	Damaged                    // not what Auth0 issued
+	TooLong                    // too much in it
 	Client                     // the app sent no token
 	Opaque                     // not a JWT
 	Issuer                     // of another tenant
@@ -140,7 +141,7 @@ func (r *Report) Token(raw string, err error, advice Advice) {
 	t := parse(raw)
 	switch {
 	case raw == "":
-		r.line("--", "a user token", "none given: go run . check TOKEN says whether the server would accept it")
+		r.line("--", "a user token", "none given: go run . check - reads one, and says whether the server would accept it")
 		return
 	case err == nil:
 		r.line("ok", "a user token", "would be accepted")
@@ -179,6 +180,8 @@ func (r *Report) advice(t token, advice Advice) string {
 	switch advice {
 	case Client:
 		return "The mistake is in the app: have it wait for its sign-in, and send Authorization: Bearer, a space and the token."
+	case TooLong:
+		return "It is not a token of Auth0's, or has too many claims or permissions: have Auth0 add fewer of them."
 	case Opaque:
 		return fmt.Sprintf("Auth0 issues an opaque token to an app that names no API (manage.auth0.com, Applications, APIs).\nHave the app request the audience %s when it signs the user in.",
 			strings.Replace(setting("ITM_TOKEN_SERVER_AUTH0_AUDIENCE"), "not set", "of your API", 1))

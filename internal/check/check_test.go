@@ -21,9 +21,9 @@ func TestReport(t *testing.T) {
 		token                 string
 		want                  []string // lines that begin with "no" are all that may fail
 	}{
-		{name: "all ok", token: "a.b.c", want: []string{"ok settings", "!! settings careful", "ok Auth0's keys", "ok a grant at IMS an iTwin token that lives 1h0m0s", "ok a user token"}},
+		{name: "all ok", token: "a.b.c", want: []string{"ok settings", "!! settings careful", "ok Auth0's keys", "ok a grant at IMS an iTwin token valid for 1h0m0s", "ok a user token"}},
 		{name: "no token", want: []string{"-- a user token none given"}},
-		{name: "settings", settings: errors.New("A: want x\nB: want y"), token: "a.b.c", want: []string{"no settings A: want x B: want y", "-- Auth0 and IMS not asked"}},
+		{name: "settings", settings: errors.New("A: want x\nB: want y"), token: "a.b.c", want: []string{"no settings A: want x B: want y", "-- Auth0 and IMS not checked"}},
 		{name: "no keys", keys: refused, refused: errors.New("no keys"), token: "a.b.c", want: []string{"no Auth0's keys x: status 503.", "ITM_TOKEN_SERVER_AUTH0_DOMAIN", "no a user token not checked: no keys."}},
 		{name: "IMS unreachable", grant: unreachable, want: []string{"no a grant at IMS x: no such host.", "ITM_TOKEN_SERVER_AUTHORITY"}},
 		{name: "IMS refuses", grant: refused, want: []string{"no a grant at IMS x: status 503. --"}},

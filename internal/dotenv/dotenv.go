@@ -1,6 +1,6 @@
 // Package dotenv reads a program's settings from the environment, then from
-// .env.local, then from .env; the first that has a value wins. It decides what of
-// a value may be shown, and how hosts, URLs and lists are written.
+// .env.local, then from .env; the first that has a value wins. It decides which
+// values may be shown, and parses hosts, URLs and lists.
 package dotenv
 
 import (
@@ -102,7 +102,7 @@ func (f *Findings) use(values map[string]string, source, prefix string) {
 			continue
 		}
 		nearest := slices.MaxFunc(f.Settings, func(a, b Setting) int {
-			return cmp.Compare(likeness(a.Name[own:], name[own:]), likeness(b.Name[own:], name[own:]))
+			return cmp.Compare(similarity(a.Name[own:], name[own:]), similarity(b.Name[own:], name[own:]))
 		})
 		shown := regexp.MustCompile(`^[A-Z0-9_]{0,40}`).FindString(name)
 		for _, s := range f.Settings {
@@ -117,9 +117,9 @@ func (f *Findings) use(values map[string]string, source, prefix string) {
 	}
 }
 
-// likeness is the number of pairs of letters that two names share, less the
+// similarity is the number of pairs of letters that two names share, less the
 // difference in length; whole words of b count again.
-func likeness(a, b string) (shared int) {
+func similarity(a, b string) (shared int) {
 	for i := range len(a) - 1 {
 		if strings.Contains(b, a[i:i+2]) {
 			shared++

@@ -10,8 +10,7 @@ import (
 	"strings"
 )
 
-// The parsers take what people type and paste. They return it as programs want
-// it, and whether it can be used at all.
+// Each parser returns the value in its normal form, and whether it is valid.
 
 // label is a part of a host's name between dots (RFC 1035 §2.3.1; some have a _).
 const label = `[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?`

@@ -90,7 +90,7 @@ func TestIMSDown(t *testing.T) {
 			if last := refused[len(refused)-1].start.Sub(returned); last > served {
 				t.Errorf("refused a request %v after IMS's return, which served another after %v", last, served)
 			}
-			failed, most := p.logLines("no iTwin token"), f.IMS.MostAtOnce()
+			failed, most := p.logLines("cannot fetch iTwin token"), f.IMS.MostAtOnce()
 			if failed > int(down/time.Second)+1 || most != 1 {
 				t.Errorf("%d failed grants in %v, %d at once; want one a second at most, one at a time", failed, down, most)
 			}

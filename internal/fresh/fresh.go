@@ -2,7 +2,7 @@
 //
 // One goroutine, [Value.Run], makes the fetches, one at a time, and publishes each
 // result as an immutable state behind an atomic pointer. Readers load that pointer:
-// no lock is held across a fetch, and a reader that leaves disturbs no one.
+// no lock is held across a fetch, and a reader that leaves does not affect others.
 //
 //	value    fetch        Get                 next state
 //	none     in progress  waits for it        success: usable, planned; failure: none, planned
@@ -74,7 +74,7 @@ type Value[T comparable] struct {
 
 	// Used by Run only.
 	backoff   time.Duration // the last one, 0 after a success
-	newerUsed time.Time     // up to when Newer's fetches are used up (a token bucket in one value, GCRA)
+	newerUsed time.Time     // the rate limit of Newer: a token bucket stored as one time (GCRA)
 }
 
 // A state is what readers see. It never changes once published.
@@ -134,8 +134,7 @@ func (v *Value[T]) Get(ctx context.Context) (T, error) {
 	return *new(T), &Error{cmp.Or(s.err, ErrNotFetched), s.forNeeded}
 }
 
-// Newer returns a value recent enough to decide that what the caller misses in
-// than does not exist. That is a newer value if there is one; otherwise Newer
+// Newer returns a value recent enough that what it lacks does not exist. That is a newer value if there is one; otherwise Newer
 // asks for a fetch and waits for it until ctx ends. All callers of one moment
 // share a fetch; five may follow one another, then one in 30 s. If no fetch can
 // start before ctx's deadline, Newer does not wait: it returns the value if the

@@ -61,8 +61,8 @@ func setHeaders(h http.Header, origins []string, origin string) bool {
 	return true
 }
 
-// headerLines returns the headers of an answer to no known origin, for one that
-// net/http gives before any handler.
+// headerLines returns the headers of an answer that net/http sends itself, for an
+// unknown origin.
 func headerLines(origins []string) string {
 	h, text := make(http.Header), new(strings.Builder)
 	setHeaders(h, origins, "")

@@ -14,7 +14,7 @@ import (
 const reloadInterval = 30 * time.Second // a renewed certificate must be used within a minute
 
 // A Certificate is a TLS certificate, its chain and its key, read from PEM files.
-// [Run] reads them again and again; the last good pair is used until there is another.
+// [Run] reads them every 30 s; the last good pair is used until there is another.
 type Certificate struct {
 	certFile, keyFile string
 	pair              atomic.Pointer[tls.Certificate] // never nil

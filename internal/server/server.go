@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Bounds on what a client can use. None of them limits an honest one.
+// Bounds on what a client can use. None of them limits an honest client.
 const (
 	headerTimeout  = 10 * time.Second // for the whole header to arrive
 	requestTimeout = 30 * time.Second // for a request and its answer

@@ -14,7 +14,7 @@ import (
 // prefix begins the name of every metric that is not a standard one.
 const prefix = "itwin_token_server_"
 
-// other is the result that was not foreseen.
+// other counts results that were not declared.
 const other = "other"
 
 // events are a counter by result and a histogram of durations. Every series exists

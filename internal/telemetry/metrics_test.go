@@ -44,7 +44,7 @@ requests_total{status="500",reason="other"} 0
 ` + buckets("request", "0.0001 0 0.00025 0 0.0005 0 0.001 1 0.0025 2 0.005 2 0.01 2 0.05 2 0.1 2 0.5 2 1 2 2.5 2 5 2 10 2 +Inf 3") +
 			`request_duration_seconds_sum 60.003
 request_duration_seconds_count 3
-# HELP grants_total Fetches of iTwin token, by result.
+# HELP grants_total iTwin token fetches, by result.
 # TYPE grants_total counter
 grants_total{result="nonsense"} 0
 grants_total{result="ok"} 0
@@ -54,7 +54,7 @@ grants_total{result="secret"} 0
 grants_total{result="slow"} 0
 grants_total{result="throttled"} 0
 grants_total{result="unreachable"} 0
-# HELP grant_duration_seconds Time that a fetch of iTwin token takes.
+# HELP grant_duration_seconds Duration of iTwin token fetches.
 # TYPE grant_duration_seconds histogram
 ` + buckets("grant", "0.05 0 0.1 0 0.25 0 0.5 0 1 0 2.5 0 5 0 10 0 +Inf 0") +
 			`grant_duration_seconds_sum 0

@@ -119,7 +119,7 @@ func (o *Observer) Request(ctx context.Context, r Request) {
 // that ends an outage.
 func (o *Observer) Fetches(what, total, duration string) func(time.Duration, error) {
 	const notSent = "secret" // there was no secret to send
-	e := newEvents(total, "Fetches of "+what+", by result.", duration, "Time that a fetch of "+what+" takes.",
+	e := newEvents(total, what+" fetches, by result.", duration, "Duration of "+what+" fetches.",
 		.05, .1, .25, .5, 1, 2.5, 5, 10) // a fetch crosses the internet, and ends after 10 s
 	o.all = append(o.all, e)
 	for _, kind := range []upstream.Kind{
@@ -136,7 +136,7 @@ func (o *Observer) Fetches(what, total, duration string) func(time.Duration, err
 			if failed, ok := errors.AsType[*upstream.Error](err); ok {
 				result = string(failed.Kind)
 			}
-			o.log.Warn("no "+what, "error", err, ms)
+			o.log.Warn("cannot fetch "+what, "error", err, ms)
 		case !healthy:
 			o.log.Info("got "+what, ms)
 		default:

@@ -80,15 +80,15 @@ func TestFetches(t *testing.T) {
 		err  error
 		line string
 	}{
-		{kind(upstream.Refused), `level=WARN msg="no iTwin token" error="ims.test: refused" ms=250`},
+		{kind(upstream.Refused), `level=WARN msg="cannot fetch iTwin token" error="ims.test: refused" ms=250`},
 		{nil, `level=INFO msg="got iTwin token" ms=250`},
 		{nil, `level=DEBUG msg="renewed iTwin token" ms=250`},
-		{kind(upstream.Throttled), `level=WARN msg="no iTwin token" error="ims.test: throttled" ms=250`},
-		{kind("unforeseen"), `level=WARN msg="no iTwin token" error="ims.test: unforeseen" ms=250`},
-		{kind(upstream.Nonsense), `level=WARN msg="no iTwin token" error="ims.test: nonsense" ms=250`},
-		{kind(upstream.Slow), `level=WARN msg="no iTwin token" error="ims.test: slow" ms=250`},
-		{fmt.Errorf("wrapped: %w", kind(upstream.Unreachable)), `level=WARN msg="no iTwin token" error="wrapped: ims.test: unreachable" ms=250`},
-		{errors.New("want a file that holds the client secret"), `level=WARN msg="no iTwin token" error="want a file that holds the client secret" ms=250`},
+		{kind(upstream.Throttled), `level=WARN msg="cannot fetch iTwin token" error="ims.test: throttled" ms=250`},
+		{kind("unforeseen"), `level=WARN msg="cannot fetch iTwin token" error="ims.test: unforeseen" ms=250`},
+		{kind(upstream.Nonsense), `level=WARN msg="cannot fetch iTwin token" error="ims.test: nonsense" ms=250`},
+		{kind(upstream.Slow), `level=WARN msg="cannot fetch iTwin token" error="ims.test: slow" ms=250`},
+		{fmt.Errorf("wrapped: %w", kind(upstream.Unreachable)), `level=WARN msg="cannot fetch iTwin token" error="wrapped: ims.test: unreachable" ms=250`},
+		{errors.New("want a file that holds the client secret"), `level=WARN msg="cannot fetch iTwin token" error="want a file that holds the client secret" ms=250`},
 		{nil, `level=INFO msg="got iTwin token" ms=250`}, // the end of an outage
 	} {
 		grants(250*time.Millisecond, step.err)

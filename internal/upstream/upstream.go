@@ -24,7 +24,7 @@ const (
 	maxPause       = 5 * time.Minute  // of what Retry-After asks for: an operator would notice a longer one
 )
 
-// A Kind says what went wrong, coarsely: enough to choose a status by.
+// A Kind is the kind of a failure; it decides the status.
 type Kind string
 
 const (
@@ -32,7 +32,7 @@ const (
 	Slow        Kind = "slow"        // there was none in time
 	Refused     Kind = "refused"     // the answer was no
 	Throttled   Kind = "throttled"   // the answer was 429, or asked for a pause
-	Nonsense    Kind = "nonsense"    // the answer was not what the protocol has
+	Nonsense    Kind = "nonsense"    // the answer broke the protocol
 )
 
 // An Error is a failed request. Its text may be logged: nothing in it comes from
@@ -50,7 +50,7 @@ func (e *Error) RetryAfter() time.Duration { return e.Pause }
 
 // Transport makes connections over TLS 1.2 or newer, through the proxy that
 // HTTPS_PROXY names, trusting the given roots (nil: the system's). Each request
-// has its own: one that died in a pool would fail the first request after an outage.
+// has its own connection: a dead one in a pool would fail the first request after an outage.
 func Transport(roots *x509.CertPool) http.RoundTripper {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
@@ -129,7 +129,7 @@ func (a Answer) explain(ctx context.Context, err error) error {
 	case errors.As(err, new(*net.DNSError)):
 		text = "no such host, or no DNS: check the spelling, and the network"
 	case errors.As(err, new(x509.UnknownAuthorityError)), errors.As(err, new(x509.SystemRootsError)):
-		text = "certificate signed by an unknown authority: install ca-certificates, or set SSL_CERT_FILE"
+		text = "certificate signed by an unknown authority: install it in this machine's CA store (on Linux: ca-certificates, or SSL_CERT_FILE)"
 	case errors.As(err, new(x509.HostnameError)):
 		text = "certificate is for another name: check the spelling of the host"
 	case errors.As(err, new(x509.CertificateInvalidError)):
