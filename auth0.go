@@ -33,10 +33,7 @@ const (
 	keysMaxBackoff = 4 * time.Second
 
 	unknownKeyTimeout = 3 * time.Second // of a request that waits for a newer key
-
-	// maxTime is the largest time in a token, in seconds: larger numbers are no
-	// longer exact in JSON, and overflow when they are converted (RFC 8259 §6).
-	maxTime = 1 << 53
+	maxTime           = 1 << 53         // in a token, in seconds: larger numbers are not exact in JSON (RFC 8259 §6)
 
 	// Bounds on what jwt decodes before it verifies the signature: a number with an
 	// exponent or many digits takes up to 30 µs.
@@ -151,16 +148,19 @@ func (v *verifier) newerKey(ctx context.Context, keys *jwks.Set, token *jwt.Toke
 
 // checkForm refuses what is not a JWT, and what would cost too much to decode.
 func checkForm(raw string) error {
-	parts := strings.SplitN(raw, ".", 4)
-	if len(parts) != 3 { // an opaque token has one, or five
+	header, rest, _ := strings.Cut(raw, ".")
+	claims, signature, ok := strings.Cut(rest, ".")
+	if !ok || strings.Contains(signature, ".") { // an opaque token has no dot, or four
 		return errNotJWT
 	}
-	header, errHeader := base64.RawURLEncoding.DecodeString(parts[0])
-	claims, errClaims := base64.RawURLEncoding.DecodeString(parts[1])
+	text, err := base64.RawURLEncoding.AppendDecode(make([]byte, 0, len(raw)), []byte(header))
+	if err == nil {
+		text, err = base64.RawURLEncoding.AppendDecode(text, []byte(claims))
+	}
 	switch {
-	case errHeader != nil, errClaims != nil:
+	case err != nil:
 		return errMalformed
-	case costly(append(header, claims...)):
+	case costly(text):
 		return errTooLong
 	}
 	return nil

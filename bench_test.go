@@ -101,7 +101,7 @@ func BenchmarkHandlerRepeated(b *testing.B) {
 	})
 }
 
-// The hot path's allocations, with a margin over what they are: 104 and 2 a
+// The hot path's allocations, with a margin over what they are: 101 and 2 a
 // request. What adds one for each request shows here, not in production.
 func TestHotPathAllocations(t *testing.T) {
 	s := standin.ForTest(t)
