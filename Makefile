@@ -36,8 +36,8 @@ bench-build:
 	CGO_ENABLED=0 go -C bench build $(stripped) -o .bin/baseline ./baseline
 	CGO_ENABLED=0 GOBIN=$(CURDIR)/bench/.bin go install $(stripped) github.com/oauth2-proxy/oauth2-proxy/v7@v7.15.4
 
-profile: ## a CPU profile of the server under both workloads, for go tool pprof
-	go test -run '^$$' -bench Serve -benchtime 10s -cpuprofile bench/cpu.pprof -o /dev/null .
+profile: ## a CPU profile of the handler under both workloads, for go tool pprof
+	go test -run '^$$' -bench Handler -benchtime 10s -cpuprofile bench/cpu.pprof -o /dev/null .
 	go tool pprof -top bench/cpu.pprof 2>/dev/null | head -25
 
 interop: ## the built server with oidc-provider as both Auth0 and IMS, and in Chromium

@@ -528,26 +528,6 @@ func TestARememberedTokenExpires(t *testing.T) {
 	})
 }
 
-func TestATenantThatIsDownAtStart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := prepare(t, nil)
-		f := &forger{p.s.Tenant, t, p.users}
-		f.Stop()
-		background(t, p.users.keys.Run)
-		synctest.Wait()
-		token := f.claimed(nil)
-		for range 50 { // they bring fetches forward
-			f.want("down", token, errNoKeys)
-			time.Sleep(10 * time.Second)
-		}
-		if err := f.Restart(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(15 * time.Second)
-		f.want("15s after the tenant's return", token, nil)
-	})
-}
-
 func TestKeysServeForADayWithoutTheTenant(t *testing.T) {
 	forging(t, nil, func(f *forger) {
 		token := f.claimed(standin.Claims{"exp": time.Now().Add(72 * time.Hour).Unix()})

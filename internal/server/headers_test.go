@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"io"
 	"maps"
 	"net/http"
@@ -12,8 +11,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"itwin-token-server/internal/standin"
 )
 
 // otherOrigins must not match https://app.example.com or http://localhost:3000,
@@ -140,23 +137,6 @@ func TestAnswersWithoutAHandler(t *testing.T) {
 			}
 		})
 	}
-}
-
-// They are for no known origin, so with a list no page may read them.
-func TestAnswersWithoutAHandlerAndWithOrigins(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, stop := context.WithCancel(t.Context())
-		listener, ended := newPipes(), make(chan error)
-		go func() {
-			ended <- Run(ctx, Server{Listener: listener, Handler: hello, Origins: []string{"https://app.example.com"}, Log: logTo(new(standin.Log)), Stopping: func() {}})
-		}()
-		got := ask(listener.mustDial(t), "GET / HTTP/1.1\r\n\r\n")
-		if got.status != 400 || got.header.Get("Vary") != "Origin" || got.header["Access-Control-Allow-Origin"] != nil {
-			t.Errorf("got %d %v, want 400 with Vary: Origin and no origin allowed", got.status, got.header)
-		}
-		stop()
-		<-ended
-	})
 }
 
 // A body is not read, so its connection ends: nothing in it may be taken for the
