@@ -13,7 +13,7 @@ race: ## the same, with the race detector
 lint: ## gofmt, vet, staticcheck, the other platforms
 	bash .ci/run lint
 
-fuzz: ## each fuzz target with 50,000 inputs
+fuzz: ## each fuzz target with 20,000 inputs
 	bash .ci/run fuzz
 
 fuzz-long: ## each fuzz target for 10 min
