@@ -166,17 +166,17 @@ func checkForm(raw string) error {
 	return nil
 }
 
-// costly reports whether JSON has too many values, or a number with an exponent or
-// too many digits.
+// costly reports whether JSON has too many values, or a number that is expensive.
 func costly(text []byte) bool {
-	values, digits, quoted := 0, 0, false
+	values, digits := 0, 0
 	for i := 0; i < len(text) && digits <= maxDigits; i++ {
 		switch c := text[i]; {
 		case c == '"':
-			quoted = !quoted
-		case c == '\\':
-			i++ // the next character ends no string
-		case quoted:
+			for i++; i < len(text) && text[i] != '"'; i++ {
+				if text[i] == '\\' {
+					i++ // the next character ends no string
+				}
+			}
 		case c == ',' || c == '[' || c == '{':
 			values, digits = values+1, 0
 		case '0' <= c && c <= '9' || c == '.':

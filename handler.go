@@ -129,28 +129,27 @@ func (s *service) routes(demoUserToken http.HandlerFunc) http.Handler {
 	return server.Headers(s.config.Origins, server.ExactPaths(http.HandlerFunc(s.notFound), mux))
 }
 
-// getToken answers with the iTwin token that exchange returns, or its error.
+// getToken answers with the iTwin token that exchange returns, or its error, and
+// records the request.
 func (s *service) getToken(exchange func(*http.Request) (subject string, token *itwinToken, err error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		subject, token, err := exchange(r)
-		s.answer(w, r, start, subject, token, err)
+		record := s.answer(w, r, token, err)
+		record.Subject, record.Duration = subject, time.Since(start)
+		s.observer.Request(r.Context(), record)
 	}
 }
 
-// answer writes the token, or the response for err, and records the request.
-func (s *service) answer(w http.ResponseWriter, r *http.Request, start time.Time, subject string, token *itwinToken, err error) {
-	record := telemetry.Request{Status: http.StatusOK, Reason: "ok", Subject: subject}
-	if err != nil {
-		p := problemOf(err)
-		record.Status, record.Reason = p.status, p.reason
-		s.writeProblem(w, r, p, retryAfter(err))
-	} else {
-		record.Token = token.fingerprint
+// answer writes the token, or the response for err.
+func (s *service) answer(w http.ResponseWriter, r *http.Request, token *itwinToken, err error) telemetry.Request {
+	if err == nil {
 		writeToken(w, r, token)
+		return telemetry.Request{Status: http.StatusOK, Reason: "ok", Token: token.fingerprint}
 	}
-	record.Duration = time.Since(start)
-	s.observer.Request(r.Context(), record)
+	p := problemOf(err)
+	s.writeProblem(w, r, p, retryAfter(err))
+	return telemetry.Request{Status: p.status, Reason: p.reason}
 }
 
 func writeToken(w http.ResponseWriter, r *http.Request, token *itwinToken) {
