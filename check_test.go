@@ -158,6 +158,7 @@ func TestCheckTokens(t *testing.T) {
 		{name: "truncated", token: func(s *standin.Standin) string { return goodToken(s)[:400] }, want: []string{"no a user token would be refused: the token is not whole", "copy the token whole"}},
 		{name: "opaque, and the audience may be a secret", token: opaque, environ: []string{prefix + "AUTH0_AUDIENCE=" + strings.Repeat("x", 66)}, want: refused(errNotJWT, "request the audience 66 characters, not shown")},
 		{name: "with a space", token: func(s *standin.Standin) string { return goodToken(s)[:400] + " " + goodToken(s)[400:] }, want: []string{"no a user token would be refused: the token is not whole"}},
+		{name: "a part of a curl line", token: fixed("-H x"), want: []string{"no a user token would be refused: the token is not whole"}},
 		{name: "undefined", token: fixed("undefined"), want: refused(errNoUserToken, "The mistake is in the app")},
 		{name: "two schemes", token: fixed("Bearer Bearer x"), want: refused(errTwoSchemes, "The mistake is in the app")},
 	})

@@ -204,7 +204,7 @@ func (f *Findings) Finish() error {
 // secret. A Base64 secret has no dots, and a JWT has longer parts.
 const (
 	maxRefused = 20
-	minSecret  = 8
+	minSecret  = 8 // a shorter secret may be a part of a value by chance
 )
 
 var (
@@ -213,7 +213,7 @@ var (
 )
 
 func (f *Findings) show(s *Setting) string {
-	hidden := strings.ContainsAny(s.value, "@\r\n") || f.holdsSecret(s.value) || // a URL's password, or a line with another setting
+	hidden := f.holdsSecret(s.value) || strings.ContainsAny(s.value, "@\r\n") || // a URL's password, or a line with another setting
 		!public.MatchString(s.value) && (opaque.MatchString(s.value) || s.refused && len(s.value) > maxRefused)
 	switch {
 	case s.Source == "":
@@ -226,8 +226,7 @@ func (f *Findings) show(s *Setting) string {
 	return strconv.QuoteToASCII(s.value[:min(len(s.value), 100)])
 }
 
-// holdsSecret reports whether a value is a secret, or contains a long one; a short one
-// could be there by chance.
+// holdsSecret reports whether a value is a secret, or contains a long one.
 func (f *Findings) holdsSecret(value string) bool {
 	return slices.ContainsFunc(f.Secrets, func(secret string) bool {
 		secret = strings.Trim(secret, ` "'`)

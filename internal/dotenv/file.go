@@ -39,11 +39,13 @@ func (f *Findings) readFile(dir, name string) map[string]string {
 	for _, at := range assignment.FindAllSubmatchIndex(text, -1) {
 		variable, value := string(text[at[2]:at[3]]), text[at[4]:at[5]]
 		i := slices.IndexFunc(f.Settings, func(s Setting) bool { return s.Name == variable })
-		switch {
-		case i < 0:
-		case seen[variable]:
+		if i < 0 {
+			continue
+		}
+		if seen[variable] {
 			f.Warnings = append(f.Warnings, variable+" is set more than once in "+name+": the last one counts")
-		case f.Settings[i].Secret && changed.Match(value):
+		}
+		if f.Settings[i].Secret && changed.Match(value) {
 			f.errs = append(f.errs, fmt.Errorf(`%s line %d: want %s in single quotes, since it holds a $ or \, got it without`, name, lineAt(text[:at[4]]), variable))
 		}
 		seen[variable] = true

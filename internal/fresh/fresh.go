@@ -134,11 +134,11 @@ func (v *Value[T]) Get(ctx context.Context) (T, error) {
 	return *new(T), &Error{cmp.Or(s.err, ErrNotFetched), s.forNeeded}
 }
 
-// Newer returns a value recent enough that what it lacks does not exist. That is a newer value if there is one; otherwise Newer
-// asks for a fetch and waits for it until ctx ends. All callers of one moment
-// share a fetch; five may follow one another, then one in 30 s. If no fetch can
-// start before ctx's deadline, Newer does not wait: it returns the value if the
-// last fetch succeeded, which was then at most about 30 s ago.
+// Newer returns a value newer than the given one if there is one; otherwise it asks
+// for a fetch and waits for it, or for one in progress, until ctx ends. All callers
+// of one moment share a fetch; five may follow one another, then one in 30 s. If no
+// fetch can start before ctx's deadline, Newer does not wait: it returns the value
+// that it has if the last fetch succeeded, which was then at most about 30 s ago.
 //
 // If the last fetch failed, or ctx ended before the fetch did, nothing can be
 // decided: Newer returns an [*Error], though Get may still have a value.

@@ -115,6 +115,7 @@ func TestAnswersWithoutAHandler(t *testing.T) {
 		{"OPTIONS *" + host + "\r\n", 404},
 		{"GET *" + host + "\r\n", 404},
 		{"GET /" + host + "Expect: nonsense" + end, 417},
+		{"GET / HTTP/1.0\r\nExpect: nonsense" + end, 417},
 		{"GET / HTTP/1.1" + end, 400},
 		{"GET /" + host + "Transfer-Encoding: nonsense" + end, 501},
 		{"GET / HTTP/3.0\r\nHost: x" + end, 505},

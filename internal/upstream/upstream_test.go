@@ -143,6 +143,22 @@ func TestARequestEndsAfterTenSecondsOrWithItsContext(t *testing.T) {
 }
 
 // A pause is asked for by any answer but 200.
+// A date counts from when the answer has been read.
+func TestAPauseUntilADateWithASlowBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := standin.ForTest(t)
+		s.Tenant.Misbehave(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			w.Header().Set("Retry-After", time.Now().Add(12*time.Second).UTC().Format(http.TimeFormat))
+			w.WriteHeader(503)
+			w.(http.Flusher).Flush()
+			time.Sleep(8 * time.Second)
+		})
+		if got, err := ask(t.Context(), s.Transport(), s.Tenant.Domain()); err != nil || got.Pause != 4*time.Second {
+			t.Errorf("a pause of %v (%v), want 4s", got.Pause, err)
+		}
+	})
+}
+
 func TestPauses(t *testing.T) {
 	s := standin.ForTest(t)
 	for _, test := range []struct {
