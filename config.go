@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"itwin-token-server/internal/dotenv"
 	"itwin-token-server/internal/server"
@@ -172,7 +171,7 @@ func (c *config) currentSecret() (secret, error) {
 		err = errors.New("an empty one")
 	case dotenv.Placeholder(line):
 		err = errors.New("a placeholder")
-	case len(text) > maxSecret, strings.ContainsAny(line, "\r\n\x00"), !utf8.ValidString(line):
+	case len(text) > maxSecret, strings.ContainsAny(line, "\r\n\x00"): // UTF-16 has a zero in each letter
 		err = errors.New("more than a line of text in UTF-8")
 	}
 	if err != nil {
