@@ -15,6 +15,7 @@ import (
 
 	"itwin-token-server/internal/fresh"
 	"itwin-token-server/internal/jwks"
+	"itwin-token-server/internal/problem"
 	"itwin-token-server/internal/telemetry"
 	"itwin-token-server/internal/tokencache"
 )
@@ -81,12 +82,12 @@ func newVerifier(c config, transport http.RoundTripper, report func(time.Duratio
 
 // verify checks a user token and returns its subject, as the log may show it. If
 // there are no keys it waits for a fetch in progress, until ctx ends. Its errors
-// are problems, or wrap one; with errScope and errOrganization the subject is
+// are problems, or wrap one; with problem.Scope and problem.Organization the subject is
 // known.
 func (v *verifier) verify(ctx context.Context, raw string) (subject string, err error) {
 	keys, err := v.keys.Get(ctx)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", errNoKeys, err)
+		return "", fmt.Errorf("%w: %w", problem.NoKeys, err)
 	}
 	id := tokencache.KeyOf(raw)
 	if subject, ok := keys.Verified.Get(id); ok {
@@ -114,7 +115,7 @@ func (v *verifier) verify(ctx context.Context, raw string) (subject string, err 
 		return "", parseProblem(token, err)
 	}
 	err = v.checkClaims(claims, err)
-	if err == nil || err == errScope || err == errOrganization { // the signature is verified
+	if err == nil || err == problem.Scope || err == problem.Organization { // the signature is verified
 		subject, _ = claims["sub"].(string)
 		subject = telemetry.Subject(subject)
 	}
@@ -133,14 +134,14 @@ func (v *verifier) newerKey(ctx context.Context, keys *jwks.Set, token *jwt.Toke
 	for asked := time.Now(); ; {
 		newer, err := v.keys.Newer(ctx, keys)
 		if err != nil {
-			return nil, nil, fmt.Errorf("%w: %w", errKeysOutdated, err)
+			return nil, nil, fmt.Errorf("%w: %w", problem.KeysOutdated, err)
 		}
 		if key, err := newer.Keyfunc.Keyfunc(token); err == nil {
 			return newer, key, nil
 		}
 		// A fetch that had begun before may have missed the key.
 		if newer == keys || !v.keys.Begun().Before(asked) {
-			return nil, nil, errUnknownKey
+			return nil, nil, problem.UnknownKey
 		}
 		keys = newer
 	}
@@ -150,8 +151,11 @@ func (v *verifier) newerKey(ctx context.Context, keys *jwks.Set, token *jwt.Toke
 func checkForm(raw string) error {
 	header, rest, _ := strings.Cut(raw, ".")
 	claims, signature, ok := strings.Cut(rest, ".")
-	if !ok || strings.Contains(signature, ".") { // an opaque token has no dot, or four
-		return errNotJWT
+	if !ok || strings.Contains(signature, ".") {
+		if strings.HasPrefix(raw, "eyJ") && strings.Count(raw, ".") != 4 { // {" in base64
+			return problem.Malformed // a part of a JWT; an opaque token has no dot, or four
+		}
+		return problem.NotJWT
 	}
 	text, err := base64.RawURLEncoding.AppendDecode(make([]byte, 0, len(raw)), []byte(header))
 	if err == nil {
@@ -159,9 +163,9 @@ func checkForm(raw string) error {
 	}
 	switch {
 	case err != nil:
-		return errMalformed
+		return problem.Malformed
 	case costly(text):
-		return errTooLong
+		return problem.TooLong
 	}
 	return nil
 }
@@ -193,33 +197,33 @@ func costly(text []byte) bool {
 func checkHeader(header map[string]any) error {
 	// No extension is supported, so none may be critical (RFC 7515 §4.1.11).
 	if _, ok := header["crit"]; ok {
-		return errCritical
+		return problem.Critical
 	}
 	if typ, ok := header["typ"]; ok {
 		// Media types have no case (RFC 7515 §4.1.9); at+jwt is RFC 9068's.
 		text, _ := typ.(string)
 		if !strings.EqualFold(text, "JWT") && !strings.EqualFold(text, "at+jwt") {
-			return errType
+			return problem.Type
 		}
 	}
 	if kid, _ := header["kid"].(string); kid == "" { // keyfunc would try every key
-		return errNoKeyID
+		return problem.NoKeyID
 	}
 	return nil
 }
 
 // parseProblem says why jwt could not verify the signature.
 func parseProblem(token *jwt.Token, err error) error {
-	var p *problem
+	var p *problem.Problem
 	switch {
 	case errors.As(err, &p): // of the key function
 		return err
 	case errors.Is(err, jwt.ErrTokenMalformed):
-		return errMalformed
+		return problem.Malformed
 	case token.Header["alg"] != jwt.SigningMethodRS256.Alg():
-		return errAlgorithm
+		return problem.Algorithm
 	}
-	return errSignature
+	return problem.Signature
 }
 
 // checkClaims turns the validator's result into a problem, and checks what the
@@ -229,21 +233,21 @@ func (v *verifier) checkClaims(claims jwt.MapClaims, invalid error) error {
 	expiry, _ := claims.GetExpirationTime()
 	switch {
 	case claims["iss"] == nil, claims["iss"] == "", errors.Is(invalid, jwt.ErrTokenInvalidIssuer):
-		return errIssuer
+		return problem.Issuer
 	case errors.Is(invalid, jwt.ErrInvalidType), !validTimes(claims):
-		return errClaims
+		return problem.Claims
 	case expiry == nil:
-		return errNoExpiry
+		return problem.NoExpiry
 	case errors.Is(invalid, jwt.ErrTokenExpired):
-		return errExpired
+		return problem.Expired
 	case errors.Is(invalid, jwt.ErrTokenNotValidYet), errors.Is(invalid, jwt.ErrTokenUsedBeforeIssued):
-		return errNotYet
+		return problem.NotYet
 	case invalid != nil: // the audience is the one check that is left
-		return errAudience
+		return problem.Audience
 	case !v.allowsOrganization(claims):
-		return errOrganization
+		return problem.Organization
 	case !v.hasScopes(claims):
-		return errScope
+		return problem.Scope
 	}
 	return nil
 }

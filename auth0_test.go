@@ -25,6 +25,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"itwin-token-server/internal/problem"
 	"itwin-token-server/internal/standin"
 )
 
@@ -83,7 +84,7 @@ func (f *forger) verify(token string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), maxWait)
 	defer cancel()
 	if _, err := f.v.verify(ctx, token); err != nil {
-		if !slices.Contains(requestProblems(), problemOf(err)) {
+		if !slices.Contains(problem.All(), problemOf(err)) {
 			f.t.Errorf("the metrics do not count %v", err)
 		}
 		return problemOf(err)
@@ -163,34 +164,34 @@ func (f *forger) claims() []forgery {
 	header, text := f.texts()
 	with := func(more string) string { return f.raw(header, strings.TrimSuffix(text, "}")+","+more+"}") }
 	return append(tell(f.claimed, []lie{
-		{"exp", errNoExpiry, []any{nil, 0}},
-		{"exp", errClaims, []any{json.RawMessage("null"), "4102444800", []int64{now + 3600}, true, 1e19, -1e19, 1<<53 + 2}},
-		{"exp", errTooLong, []any{json.RawMessage("1e400"), json.RawMessage("4E9"), json.RawMessage("4102444800.00000000001")}},
-		{"exp", errExpired, []any{-1, now - 3600, now - 30}},
-		{"nbf", errClaims, []any{"0", 1 << 62 * 2.0, 1e19}},
-		{"nbf", errNotYet, []any{now + 3600, now + 31}},
-		{"iat", errClaims, []any{"0", 1e19, -1e19}},
-		{"iat", errNotYet, []any{now + 3600, now + 31}},
-		{"iss", errIssuer, []any{
+		{"exp", problem.NoExpiry, []any{nil, 0}},
+		{"exp", problem.Claims, []any{json.RawMessage("null"), "4102444800", []int64{now + 3600}, true, 1e19, -1e19, 1<<53 + 2}},
+		{"exp", problem.TooLong, []any{json.RawMessage("1e400"), json.RawMessage("4E9"), json.RawMessage("4102444800.00000000001")}},
+		{"exp", problem.Expired, []any{-1, now - 3600, now - 30}},
+		{"nbf", problem.Claims, []any{"0", 1 << 62 * 2.0, 1e19}},
+		{"nbf", problem.NotYet, []any{now + 3600, now + 31}},
+		{"iat", problem.Claims, []any{"0", 1e19, -1e19}},
+		{"iat", problem.NotYet, []any{now + 3600, now + 31}},
+		{"iss", problem.Issuer, []any{
 			nil, "", "https://" + domain, "http://" + domain + "/", "https://" + strings.ToUpper(domain) + "/", "https://" + domain + "/x",
 			"https://" + domain + "//", "https://" + domain + "/ ", "https://" + domain + ".evil.example/", "https://" + domain + "@evil.example/",
 			"https://other.us.auth0.com/",
 		}},
-		{"iss", errClaims, []any{1, []string{f.Issuer()}}},
-		{"aud", errAudience, []any{
+		{"iss", problem.Claims, []any{1, []string{f.Issuer()}}},
+		{"aud", problem.Audience, []any{
 			nil, "", []string{}, 1, "https://other.example", []string{"https://other.example", f.Issuer() + "userinfo"},
 			testAudience[:len(testAudience)-1], testAudience + "/", strings.ToUpper(testAudience), testAudience + " " + testClient,
 		}},
-		{"aud", errClaims, []any{[]any{1, testAudience}}},
+		{"aud", problem.Claims, []any{[]any{1, testAudience}}},
 	}), []forgery{
-		{"exp NaN", with(`"exp":NaN`), errMalformed},
-		{"two exps, the last past", with(`"exp":4102444800,"exp":1`), errExpired},
-		{"EXP for exp", f.claimed(standin.Claims{"exp": nil, "EXP": now + 3600}), errNoExpiry},
-		{"EXP beside an exp past", f.claimed(standin.Claims{"exp": now - 3600, "EXP": now + 3600}), errExpired},
-		{"ISS for iss", f.claimed(standin.Claims{"iss": nil, "ISS": f.Issuer()}), errIssuer},
-		{"ISS beside another iss", f.claimed(standin.Claims{"iss": "https://evil.example/", "ISS": f.Issuer()}), errIssuer},
-		{"another issuer's, expired", f.claimed(standin.Claims{"iss": "https://evil.example/", "exp": 1}), errIssuer},
-		{"AUD for aud", f.claimed(standin.Claims{"aud": nil, "AUD": testAudience}), errAudience},
+		{"exp NaN", with(`"exp":NaN`), problem.Malformed},
+		{"two exps, the last past", with(`"exp":4102444800,"exp":1`), problem.Expired},
+		{"EXP for exp", f.claimed(standin.Claims{"exp": nil, "EXP": now + 3600}), problem.NoExpiry},
+		{"EXP beside an exp past", f.claimed(standin.Claims{"exp": now - 3600, "EXP": now + 3600}), problem.Expired},
+		{"ISS for iss", f.claimed(standin.Claims{"iss": nil, "ISS": f.Issuer()}), problem.Issuer},
+		{"ISS beside another iss", f.claimed(standin.Claims{"iss": "https://evil.example/", "ISS": f.Issuer()}), problem.Issuer},
+		{"another issuer's, expired", f.claimed(standin.Claims{"iss": "https://evil.example/", "exp": 1}), problem.Issuer},
+		{"AUD for aud", f.claimed(standin.Claims{"aud": nil, "AUD": testAudience}), problem.Audience},
 	}...)
 }
 
@@ -206,31 +207,31 @@ func (f *forger) headers() []forgery {
 		"n": b64(string(stranger.N.Bytes())), "e": b64(string(big.NewInt(int64(stranger.E)).Bytes())),
 	}
 	all := append(tell(f.headed, []lie{
-		{"alg", errAlgorithm, []any{nil, "none", "None", "NONE", "nOnE", "rs256", []string{"RS256"}}},
-		{"kid", errNoKeyID, []any{nil, "", 1, []string{kid}}},
-		{"kid", errUnknownKey, []any{"../../../../dev/null", "' OR 1=1 --", "unknown"}},
-		{"kid", errSignature, []any{f.NextKey().ID}},
-		{"crit", errCritical, []any{[]string{}, []string{"exp"}, []string{"b64"}}},
-		{"typ", errType, []any{"logout+jwt", 1, ""}},
+		{"alg", problem.Algorithm, []any{nil, "none", "None", "NONE", "nOnE", "rs256", []string{"RS256"}}},
+		{"kid", problem.NoKeyID, []any{nil, "", 1, []string{kid}}},
+		{"kid", problem.UnknownKey, []any{"../../../../dev/null", "' OR 1=1 --", "unknown"}},
+		{"kid", problem.Signature, []any{f.NextKey().ID}},
+		{"crit", problem.Critical, []any{[]string{}, []string{"exp"}, []string{"b64"}}},
+		{"typ", problem.Type, []any{"logout+jwt", 1, ""}},
 	}), []forgery{
-		{"a stranger's, under the tenant's kid", by(stranger, nil), errSignature},
-		{"a stranger's, with its jwk", by(stranger, standin.Claims{"jwk": jwk}), errSignature},
-		{"a stranger's, with a jku", by(stranger, standin.Claims{"jku": "https://" + f.Domain() + "/elsewhere"}), errSignature},
-		{"a stranger's, with an x5u", by(stranger, standin.Claims{"x5u": "https://" + f.Domain() + "/elsewhere"}), errSignature},
-		{"a stranger's, with an x5c", by(stranger, standin.Claims{"x5c": []string{"MIIB"}}), errSignature},
-		{"a stranger's, with its jwk and no kid", by(stranger, standin.Claims{"jwk": jwk, "kid": nil}), errNoKeyID},
-		{"signed by the next key under the current kid", by(f.NextKey().Private, nil), errSignature},
-		{"Kid for kid", f.headed(standin.Claims{"kid": nil, "Kid": kid}), errNoKeyID},
-		{"two algs, RS256 first", f.raw(`{"alg":"RS256","alg":"none","kid":"`+kid+`"}`, claims), errAlgorithm},
-		{"Alg beside alg", f.headed(standin.Claims{"alg": "none", "Alg": "RS256"}), errAlgorithm},
-		{"PS256 by the tenant's key", f.signed(jwt.SigningMethodPS256, private), errAlgorithm},
-		{"RS384 by the tenant's key", f.signed(jwt.SigningMethodRS384, private), errAlgorithm},
-		{"RS512 by the tenant's key", f.signed(jwt.SigningMethodRS512, private), errAlgorithm},
-		{"ES256", f.signed(jwt.SigningMethodES256, must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))), errAlgorithm},
-		{"none", f.signed(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType), errAlgorithm},
+		{"a stranger's, under the tenant's kid", by(stranger, nil), problem.Signature},
+		{"a stranger's, with its jwk", by(stranger, standin.Claims{"jwk": jwk}), problem.Signature},
+		{"a stranger's, with a jku", by(stranger, standin.Claims{"jku": "https://" + f.Domain() + "/elsewhere"}), problem.Signature},
+		{"a stranger's, with an x5u", by(stranger, standin.Claims{"x5u": "https://" + f.Domain() + "/elsewhere"}), problem.Signature},
+		{"a stranger's, with an x5c", by(stranger, standin.Claims{"x5c": []string{"MIIB"}}), problem.Signature},
+		{"a stranger's, with its jwk and no kid", by(stranger, standin.Claims{"jwk": jwk, "kid": nil}), problem.NoKeyID},
+		{"signed by the next key under the current kid", by(f.NextKey().Private, nil), problem.Signature},
+		{"Kid for kid", f.headed(standin.Claims{"kid": nil, "Kid": kid}), problem.NoKeyID},
+		{"two algs, RS256 first", f.raw(`{"alg":"RS256","alg":"none","kid":"`+kid+`"}`, claims), problem.Algorithm},
+		{"Alg beside alg", f.headed(standin.Claims{"alg": "none", "Alg": "RS256"}), problem.Algorithm},
+		{"PS256 by the tenant's key", f.signed(jwt.SigningMethodPS256, private), problem.Algorithm},
+		{"RS384 by the tenant's key", f.signed(jwt.SigningMethodRS384, private), problem.Algorithm},
+		{"RS512 by the tenant's key", f.signed(jwt.SigningMethodRS512, private), problem.Algorithm},
+		{"ES256", f.signed(jwt.SigningMethodES256, must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))), problem.Algorithm},
+		{"none", f.signed(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType), problem.Algorithm},
 	}...)
 	for form, key := range f.publicForms() {
-		all = append(all, forgery{"HS256 keyed with the public key's " + form, f.signed(jwt.SigningMethodHS256, key), errAlgorithm})
+		all = append(all, forgery{"HS256 keyed with the public key's " + form, f.signed(jwt.SigningMethodHS256, key), problem.Algorithm})
 	}
 	return all
 }
@@ -272,41 +273,41 @@ func (f *forger) structures() []forgery {
 	flipped[0] ^= 1
 	deep := func(n int) string { return `{"a":` + strings.Repeat("[", n) }
 	return []forgery{
-		{"an opaque token", f.OpaqueToken(), errNotJWT},
-		{"an old opaque token", "hH0xJtqyUnpgqLHaLQvnJWBTYGVkoyo1", errNotJWT},
-		{"one part", parts[0], errNotJWT},
-		{"two parts", join(parts[0], parts[1]), errNotJWT},
-		{"four parts", honest + ".", errNotJWT},
-		{"three empty parts", "..", errMalformed},
-		{"an empty header", join("", parts[1], parts[2]), errMalformed},
-		{"empty claims", join(parts[0], "", parts[2]), errMalformed},
-		{"padding", join(parts[0]+"==", parts[1], parts[2]), errMalformed},
-		{"a padded signature", honest + "==", errMalformed},
-		{"the other alphabet", join(parts[0], parts[1], strings.NewReplacer("-", "+", "_", "/").Replace(parts[2])+"+/"), errMalformed},
-		{"loose last bits in the signature", honest[:len(honest)-1] + string(honest[len(honest)-1]+1), errMalformed},
-		{"spaces in a part", join(parts[0], " "+parts[1], parts[2]), errMalformed},
-		{"a JWS in JSON", `{"payload":"` + parts[1] + `","protected":"` + parts[0] + `","signature":"` + parts[2] + `"}`, errNotJWT},
-		{"claims that are a list", f.raw(header, "["+claims+"]"), errMalformed},
-		{"claims that are null", f.raw(header, "null"), errIssuer},
-		{"claims that are a string", f.raw(header, `"claims"`), errMalformed},
-		{"claims that are an empty object", f.raw(header, "{}"), errIssuer},
-		{"claims with text behind them", f.raw(header, claims+"{}"), errMalformed},
-		{"claims that are cut", f.raw(header, claims[:len(claims)-1]), errMalformed},
-		{"claims nested 400 deep", f.raw(header, deep(400)), errMalformed},
-		{"claims nested 20,000 deep", f.raw(header, deep(20000)), errTooLong},
-		{"claims that are not UTF-8", f.raw(header, "\xff\xfe{}"), errMalformed},
-		{"a header that is a list", f.raw("["+header+"]", claims), errMalformed},
-		{"a header that is null", f.raw("null", claims), errAlgorithm},
-		{"a header that is empty JSON", f.raw("{}", claims), errAlgorithm},
-		{"a header nested 400 deep", f.raw(deep(400), claims), errMalformed},
-		{"a header nested 20,000 deep", f.raw(deep(20000), claims), errTooLong},
-		{"no signature", signature(nil), errSignature},
-		{"a signature cut", signature([]byte("cut")), errSignature},
-		{"a signature with a bit changed", signature(flipped), errSignature},
-		{"a signature of zeroes", signature(make([]byte, 256)), errSignature},
-		{"a signature of a kilobyte", signature(make([]byte, 1024)), errSignature},
-		{"another token's signature", join(parts[0], parts[1], other[2]), errSignature},
-		{"another token's claims", join(parts[0], other[1], parts[2]), errSignature},
+		{"an opaque token", f.OpaqueToken(), problem.NotJWT},
+		{"an old opaque token", "hH0xJtqyUnpgqLHaLQvnJWBTYGVkoyo1", problem.NotJWT},
+		{"one part", parts[0], problem.Malformed},
+		{"two parts", join(parts[0], parts[1]), problem.Malformed},
+		{"four parts", honest + ".", problem.Malformed},
+		{"three empty parts", "..", problem.Malformed},
+		{"an empty header", join("", parts[1], parts[2]), problem.Malformed},
+		{"empty claims", join(parts[0], "", parts[2]), problem.Malformed},
+		{"padding", join(parts[0]+"==", parts[1], parts[2]), problem.Malformed},
+		{"a padded signature", honest + "==", problem.Malformed},
+		{"the other alphabet", join(parts[0], parts[1], strings.NewReplacer("-", "+", "_", "/").Replace(parts[2])+"+/"), problem.Malformed},
+		{"loose last bits in the signature", honest[:len(honest)-1] + string(honest[len(honest)-1]+1), problem.Malformed},
+		{"spaces in a part", join(parts[0], " "+parts[1], parts[2]), problem.Malformed},
+		{"a JWS in JSON", `{"payload":"` + parts[1] + `","protected":"` + parts[0] + `","signature":"` + parts[2] + `"}`, problem.NotJWT},
+		{"claims that are a list", f.raw(header, "["+claims+"]"), problem.Malformed},
+		{"claims that are null", f.raw(header, "null"), problem.Issuer},
+		{"claims that are a string", f.raw(header, `"claims"`), problem.Malformed},
+		{"claims that are an empty object", f.raw(header, "{}"), problem.Issuer},
+		{"claims with text behind them", f.raw(header, claims+"{}"), problem.Malformed},
+		{"claims that are cut", f.raw(header, claims[:len(claims)-1]), problem.Malformed},
+		{"claims nested 400 deep", f.raw(header, deep(400)), problem.Malformed},
+		{"claims nested 20,000 deep", f.raw(header, deep(20000)), problem.TooLong},
+		{"claims that are not UTF-8", f.raw(header, "\xff\xfe{}"), problem.Malformed},
+		{"a header that is a list", f.raw("["+header+"]", claims), problem.Malformed},
+		{"a header that is null", f.raw("null", claims), problem.Algorithm},
+		{"a header that is empty JSON", f.raw("{}", claims), problem.Algorithm},
+		{"a header nested 400 deep", f.raw(deep(400), claims), problem.Malformed},
+		{"a header nested 20,000 deep", f.raw(deep(20000), claims), problem.TooLong},
+		{"no signature", signature(nil), problem.Signature},
+		{"a signature cut", signature([]byte("cut")), problem.Signature},
+		{"a signature with a bit changed", signature(flipped), problem.Signature},
+		{"a signature of zeroes", signature(make([]byte, 256)), problem.Signature},
+		{"a signature of a kilobyte", signature(make([]byte, 1024)), problem.Signature},
+		{"another token's signature", join(parts[0], parts[1], other[2]), problem.Signature},
+		{"another token's claims", join(parts[0], other[1], parts[2]), problem.Signature},
 	}
 }
 
@@ -355,7 +356,7 @@ func TestWithoutAnAudienceAnyTokenOfTheTenantIsAccepted(t *testing.T) {
 		for _, aud := range []any{"https://other.example", []string{"a", "b"}, nil} {
 			f.want("any aud", f.claimed(standin.Claims{"aud": aud}), nil)
 		}
-		f.want("another issuer", f.claimed(standin.Claims{"iss": "https://other.us.auth0.com/"}), errIssuer)
+		f.want("another issuer", f.claimed(standin.Claims{"iss": "https://other.us.auth0.com/"}), problem.Issuer)
 	})
 }
 
@@ -369,19 +370,19 @@ func TestOrganizations(t *testing.T) {
 			{"an ID", "org_1", "", nil},
 			{"a name", "org_2", "acme", nil},
 			{"a name in another case", "org_2", "ACME", nil},
-			{"none", nil, nil, errOrganization},
-			{"another", "org_2", "other", errOrganization},
-			{"an ID in another case", "ORG_1", "", errOrganization},
-			{"an ID as the name", "org_2", "org_1", errOrganization},
-			{"a name as the ID", "acme", "", errOrganization},
-			{"a prefix", "org_", "acm", errOrganization},
-			{"an empty one", "", "", errOrganization},
-			{"a number", 1, 2, errOrganization},
-			{"a list", []string{"org_1"}, []string{"acme"}, errOrganization},
+			{"none", nil, nil, problem.Organization},
+			{"another", "org_2", "other", problem.Organization},
+			{"an ID in another case", "ORG_1", "", problem.Organization},
+			{"an ID as the name", "org_2", "org_1", problem.Organization},
+			{"a name as the ID", "acme", "", problem.Organization},
+			{"a prefix", "org_", "acm", problem.Organization},
+			{"an empty one", "", "", problem.Organization},
+			{"a number", 1, 2, problem.Organization},
+			{"a list", []string{"org_1"}, []string{"acme"}, problem.Organization},
 		} {
 			f.want(tt.name, f.claimed(standin.Claims{"org_id": tt.id, "org_name": tt.text}), tt.want)
 		}
-		f.want("claims in another case", f.claimed(standin.Claims{"ORG_ID": "org_1", "Org_Name": "acme"}), errOrganization)
+		f.want("claims in another case", f.claimed(standin.Claims{"ORG_ID": "org_1", "Org_Name": "acme"}), problem.Organization)
 	})
 }
 
@@ -395,18 +396,18 @@ func TestRequiredScopes(t *testing.T) {
 			{"both in scope", "openid itwin:write itwin:read", nil, nil},
 			{"both in permissions", nil, []string{"itwin:read", "itwin:write"}, nil},
 			{"one in each", "itwin:read", []string{"itwin:write"}, nil},
-			{"one", "itwin:read", nil, errScope},
-			{"none", nil, nil, errScope},
-			{"as a part of another", "itwin:read itwin:write2", nil, errScope},
-			{"as a part of a permission", "itwin:read", []string{"itwin:write2"}, errScope},
-			{"in another case", "itwin:read ITWIN:WRITE", nil, errScope},
-			{"scope a list", []string{"itwin:read", "itwin:write"}, nil, errScope},
-			{"permissions a string", nil, "itwin:read itwin:write", errScope},
+			{"one", "itwin:read", nil, problem.Scope},
+			{"none", nil, nil, problem.Scope},
+			{"as a part of another", "itwin:read itwin:write2", nil, problem.Scope},
+			{"as a part of a permission", "itwin:read", []string{"itwin:write2"}, problem.Scope},
+			{"in another case", "itwin:read ITWIN:WRITE", nil, problem.Scope},
+			{"scope a list", []string{"itwin:read", "itwin:write"}, nil, problem.Scope},
+			{"permissions a string", nil, "itwin:read itwin:write", problem.Scope},
 		} {
 			token := f.claimed(standin.Claims{"scope": tt.scope, "permissions": tt.perm})
 			f.want(tt.name, token, tt.want)
 			// A forger must not learn about scopes.
-			f.want(tt.name+", forged", token[:len(token)-8]+"AAAAAAAA", errSignature)
+			f.want(tt.name+", forged", token[:len(token)-8]+"AAAAAAAA", problem.Signature)
 		}
 	})
 }
@@ -485,8 +486,8 @@ func TestAnUnknownKeyDuringAnOutage(t *testing.T) {
 			token := f.SignWith(f.NextKey(), nil, f.Claims(testAudience))
 			for range 20 { // over 100 s
 				begun := time.Now()
-				if err := f.verify(token); err != errKeysOutdated || time.Since(begun) > 3*time.Second {
-					t.Errorf("%s: verify(new key) = %v after %v, want %v within 3s", name, err, time.Since(begun), errKeysOutdated)
+				if err := f.verify(token); err != problem.KeysOutdated || time.Since(begun) > 3*time.Second {
+					t.Errorf("%s: verify(new key) = %v after %v, want %v within 3s", name, err, time.Since(begun), problem.KeysOutdated)
 				}
 				f.want(name+": known key", known, nil)
 				time.Sleep(5 * time.Second)
@@ -499,8 +500,8 @@ func TestAnUnknownKeyDuringAnOutage(t *testing.T) {
 			if took := time.Since(back); took > 35*time.Second {
 				t.Errorf("%s: the new key is accepted %v after the tenant's return, want 35s at most", name, took)
 			}
-			if err := f.verify(f.headed(standin.Claims{"kid": "unknown"})); err != errUnknownKey {
-				t.Errorf("%s: verify(unknown kid) after the outage = %v, want %v", name, err, errUnknownKey)
+			if err := f.verify(f.headed(standin.Claims{"kid": "unknown"})); err != problem.UnknownKey {
+				t.Errorf("%s: verify(unknown kid) after the outage = %v, want %v", name, err, problem.UnknownKey)
 			}
 		})
 	}
@@ -513,7 +514,7 @@ func TestARevokedKeyIsRefusedWithin15Minutes(t *testing.T) {
 		f.Rotate()
 		f.Revoke()
 		time.Sleep(5 * time.Minute) // a fetch in each; 15 are promised
-		f.want("revoked key", token, errUnknownKey)
+		f.want("revoked key", token, problem.UnknownKey)
 	})
 }
 
@@ -524,7 +525,7 @@ func TestARememberedTokenExpires(t *testing.T) {
 		time.Sleep(time.Minute + 30*time.Second - time.Millisecond)
 		f.want("within the leeway", token, nil)
 		time.Sleep(time.Millisecond)
-		f.want("past the leeway", token, errExpired)
+		f.want("past the leeway", token, problem.Expired)
 	})
 }
 
@@ -536,7 +537,7 @@ func TestKeysServeForADayWithoutTheTenant(t *testing.T) {
 		time.Sleep(24*time.Hour - time.Millisecond)
 		f.want("after almost a day", token, nil)
 		time.Sleep(time.Millisecond)
-		f.want("after a day", token, errNoKeys)
+		f.want("after a day", token, problem.NoKeys)
 		before := f.Requests()
 		time.Sleep(5 * time.Minute) // without callers
 		if n := f.Requests() - before; n < 5*60/15 {
@@ -567,7 +568,7 @@ func FuzzToken(f *testing.F) {
 		if err == nil && signedPart(token) != signedPart(honest) {
 			t.Fatalf("verify(%q) passed, and the tenant did not sign it", token)
 		}
-		if err != nil && !slices.Contains(requestProblems(), problemOf(err)) {
+		if err != nil && !slices.Contains(problem.All(), problemOf(err)) {
 			t.Fatalf("verify(%q) = %v, which is not in the table", token, err)
 		}
 	})

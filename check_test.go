@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"itwin-token-server/internal/problem"
 	"itwin-token-server/internal/standin"
 	"itwin-token-server/internal/upstream"
 )
@@ -95,7 +96,7 @@ func TestCheckUpstream(t *testing.T) {
 	runCheckCases(t, []checkCase{
 		{name: "Auth0 hangs", spoil: tenant(standin.Hang()), want: []string{"no Auth0's keys tenant.auth0.test: no answer within 10s", domain, "ok a grant at IMS"}},
 		{name: "Auth0 refuses connections", spoil: func(s *standin.Standin) { s.Tenant.Stop() }, token: goodToken,
-			want: []string{"no Auth0's keys tenant.auth0.test: connection refused", "valid for 1h0m0s no a user token not checked: " + errNoKeys.text}},
+			want: []string{"no Auth0's keys tenant.auth0.test: connection refused", "valid for 1h0m0s no a user token not checked: " + problem.NoKeys.Text}},
 		{name: "another domain than the token's", environ: unknown, token: goodToken,
 			want: []string{"no Auth0's keys tennant.auth0.test: no such host", domain, "no a user token would be refused: wrong issuer", `issuer is "https://tenant.auth0.test/"`}},
 		{name: "wrong secret", environ: []string{prefix + "CLIENT_SECRET=hunter2"},
@@ -120,47 +121,47 @@ func TestCheckTokens(t *testing.T) {
 		return func(*standin.Standin) string { return text }
 	}
 	opaque := func(s *standin.Standin) string { return s.Tenant.OpaqueToken() }
-	refused := func(p *problem, advice ...string) []string {
-		return append(advice, "no a user token would be refused: "+p.text+".")
+	refused := func(p *problem.Problem, advice ...string) []string {
+		return append(advice, "no a user token would be refused: "+p.Text+".")
 	}
 	scope := []string{prefix + "AUTH0_REQUIRED_SCOPE=read:itwin"}
 	organization := []string{prefix + "AUTH0_ORGANIZATION=org_1,acme"}
 	runCheckCases(t, []checkCase{
 		{name: "accepted", token: goodToken, want: []string{"ok a user token would be accepted"}},
-		{name: "opaque", token: opaque, want: refused(errNotJWT, `request the audience "`+testAudience+`"`, "Applications, APIs")},
-		{name: "opaque, any audience", token: opaque, environ: []string{prefix + "AUTH0_AUDIENCE="}, want: refused(errNotJWT, "request the audience of your API")},
+		{name: "opaque", token: opaque, want: refused(problem.NotJWT, "request the audience of your API", testAudience, "Applications, APIs")},
+		{name: "opaque, any audience", token: opaque, environ: []string{prefix + "AUTH0_AUDIENCE="}, want: refused(problem.NotJWT, "request the audience of your API")},
 		{name: "another tenant", token: changed(standin.Claims{"iss": "https://other.us.auth0.com/"}),
-			want: refused(errIssuer, `"https://other.us.auth0.com/", but the server accepts https://tenant.auth0.test/`, "set ITM_TOKEN_SERVER_AUTH0_DOMAIN")},
-		{name: "an escape in the issuer", token: changed(standin.Claims{"iss": "urn:x\x1b[2J\u009b"}), want: refused(errIssuer, `"urn:x\x1b[2J\u009b"`)},
-		{name: "no issuer", token: changed(standin.Claims{"iss": nil}), want: refused(errIssuer, "issuer is missing")},
+			want: refused(problem.Issuer, `"https://other.us.auth0.com/", but the server accepts https://tenant.auth0.test/`, "set ITM_TOKEN_SERVER_AUTH0_DOMAIN")},
+		{name: "an escape in the issuer", token: changed(standin.Claims{"iss": "urn:x\x1b[2J\u009b"}), want: refused(problem.Issuer, `"urn:x\x1b[2J\u009b"`)},
+		{name: "no issuer", token: changed(standin.Claims{"iss": nil}), want: refused(problem.Issuer, "issuer is missing")},
 		{name: "another API", token: func(s *standin.Standin) string { return s.Tenant.AccessToken("https://x.example") }, environ: []string{prefix + "AUTH0_AUDIENCE=an-app,an-api"},
-			want: refused(errAudience, `"https://x.example", but the server accepts "an-app,an-api"`, "ITM_TOKEN_SERVER_AUTH0_AUDIENCE")},
-		{name: "an ID token", token: func(s *standin.Standin) string { return s.Tenant.IDToken("other-app") }, want: refused(errAudience, `"other-app"`)},
-		{name: "expired", token: changed(standin.Claims{"exp": 946677600}), want: refused(errExpired, "1999-12-31T22:00:00Z", "2000-01-01T00:00:00Z"), golden: true},
-		{name: "not yet valid", token: changed(standin.Claims{"nbf": 946688400}), want: refused(errNotYet, "2000-01-01T01:00:00Z", "set the clock")},
-		{name: "issued later", token: changed(standin.Claims{"iat": 946688400}), want: refused(errNotYet, "2000-01-01T01:00:00Z")},
+			want: refused(problem.Audience, `"https://x.example", but the server accepts "an-app,an-api"`, "ITM_TOKEN_SERVER_AUTH0_AUDIENCE")},
+		{name: "an ID token", token: func(s *standin.Standin) string { return s.Tenant.IDToken("other-app") }, want: refused(problem.Audience, `"other-app"`)},
+		{name: "expired", token: changed(standin.Claims{"exp": 946677600}), want: refused(problem.Expired, "1999-12-31T22:00:00Z", "2000-01-01T00:00:00Z"), golden: true},
+		{name: "not yet valid", token: changed(standin.Claims{"nbf": 946688400}), want: refused(problem.NotYet, "2000-01-01T01:00:00Z", "set the clock")},
+		{name: "issued later", token: changed(standin.Claims{"iat": 946688400}), want: refused(problem.NotYet, "2000-01-01T01:00:00Z")},
 		{name: "another scope", token: changed(standin.Claims{"scope": "openid", "permissions": []string{"write"}}), environ: scope,
-			want: refused(errScope, `"openid"`, `"write"`, `ITM_TOKEN_SERVER_AUTH0_REQUIRED_SCOPE is "read:itwin"`)},
-		{name: "no scope", token: changed(standin.Claims{"scope": nil}), environ: scope, want: refused(errScope, "scope is missing")},
+			want: refused(problem.Scope, `"openid"`, `"write"`, `ITM_TOKEN_SERVER_AUTH0_REQUIRED_SCOPE is "read:itwin"`)},
+		{name: "no scope", token: changed(standin.Claims{"scope": nil}), environ: scope, want: refused(problem.Scope, "scope is missing")},
 		{name: "another organization", token: changed(standin.Organization("org_2", "other")), environ: organization,
-			want: refused(errOrganization, `"org_2"`, `"other"`, `"org_1,acme"`, "ITM_TOKEN_SERVER_AUTH0_ORGANIZATION")},
-		{name: "no organization", token: goodToken, environ: organization, want: refused(errOrganization, "org_id is missing")},
-		{name: "unknown key", token: headed(standin.Claims{"kid": "k\n1"}), want: refused(errUnknownKey, `no key "k\n1"`)},
+			want: refused(problem.Organization, `"org_2"`, `"other"`, `"org_1,acme"`, "ITM_TOKEN_SERVER_AUTH0_ORGANIZATION")},
+		{name: "no organization", token: goodToken, environ: organization, want: refused(problem.Organization, "org_id is missing")},
+		{name: "unknown key", token: headed(standin.Claims{"kid": "k\n1"}), want: refused(problem.UnknownKey, `no key "k\n1"`)},
 		{name: "unknown key, and Auth0 goes down after the first fetch", token: headed(standin.Claims{"kid": "new"}), spoil: func(s *standin.Standin) {
 			s.IMS.Misbehave(func(w http.ResponseWriter, r *http.Request, honest http.Handler) {
 				s.Tenant.Stop()
 				honest.ServeHTTP(w, r)
 			})
-		}, want: []string{"no a user token not checked: " + errKeysOutdated.text}},
-		{name: "HS256", token: headed(standin.Claims{"alg": "HS256"}), want: refused(errAlgorithm, `"HS256"`, "RS256")},
-		{name: "no kid", token: headed(standin.Claims{"kid": nil}), want: refused(errNoKeyID, "copy the token whole")},
-		{name: "too many permissions", token: changed(standin.Claims{"permissions": slices.Repeat([]string{"x"}, 600)}), want: refused(errTooLong, "too many claims or permissions")},
-		{name: "truncated", token: func(s *standin.Standin) string { return goodToken(s)[:400] }, want: []string{"no a user token would be refused: the token is not whole", "copy the token whole"}},
-		{name: "opaque, and the audience may be a secret", token: opaque, environ: []string{prefix + "AUTH0_AUDIENCE=" + strings.Repeat("x", 66)}, want: refused(errNotJWT, "request the audience 66 characters, not shown")},
-		{name: "with a space", token: func(s *standin.Standin) string { return goodToken(s)[:400] + " " + goodToken(s)[400:] }, want: []string{"no a user token would be refused: the token is not whole"}},
-		{name: "a part of a curl line", token: fixed("-H x"), want: []string{"no a user token would be refused: the token is not whole"}},
-		{name: "undefined", token: fixed("undefined"), want: refused(errNoUserToken, "The mistake is in the app")},
-		{name: "two schemes", token: fixed("Bearer Bearer x"), want: refused(errTwoSchemes, "The mistake is in the app")},
+		}, want: []string{"no a user token not checked: " + problem.KeysOutdated.Text}},
+		{name: "HS256", token: headed(standin.Claims{"alg": "HS256"}), want: refused(problem.Algorithm, `"HS256"`, "RS256")},
+		{name: "no kid", token: headed(standin.Claims{"kid": nil}), want: refused(problem.NoKeyID, "copy the token whole")},
+		{name: "too many permissions", token: changed(standin.Claims{"permissions": slices.Repeat([]string{"x"}, 600)}), want: refused(problem.TooLong, "too many claims or permissions")},
+		{name: "truncated", token: func(s *standin.Standin) string { return goodToken(s)[:400] }, want: []string{"no a user token would be refused: the token is not a well-formed JWT", "copy the token whole"}},
+		{name: "opaque, and the audience may be a secret", token: opaque, environ: []string{prefix + "AUTH0_AUDIENCE=" + strings.Repeat("x", 66)}, want: refused(problem.NotJWT, "AUDIENCE is 66 characters, not shown")},
+		{name: "with a space", token: func(s *standin.Standin) string { return goodToken(s)[:400] + " " + goodToken(s)[400:] }, want: []string{"no a user token would be refused: the token is not a well-formed JWT"}},
+		{name: "a part of a curl line", token: fixed("-H x"), want: []string{"no a user token would be refused: the token is not a well-formed JWT"}},
+		{name: "undefined", token: fixed("undefined"), want: refused(problem.EmptyValue, "The mistake is in the app")},
+		{name: "two schemes", token: fixed("Bearer Bearer x"), want: refused(problem.TwoSchemes, "The mistake is in the app")},
 	})
 }
 

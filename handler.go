@@ -11,8 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"itwin-token-server/internal/check"
 	"itwin-token-server/internal/fresh"
+	"itwin-token-server/internal/problem"
 	"itwin-token-server/internal/server"
 	"itwin-token-server/internal/telemetry"
 	"itwin-token-server/internal/upstream"
@@ -27,80 +27,24 @@ const (
 	realm    = `Bearer realm="itwin-token-server"`
 )
 
-// A problem is a response other than 200, and an error of the request path.
-type problem struct {
-	status int
-	code   string // for the caller: of RFC 6750 §3.1 where it has one
-	reason string // for the log and the metrics
-	advice check.Advice
-	text   string // for the caller: nothing in it was sent by one
-}
-
-// Error returns the text for the caller.
-func (p *problem) Error() string { return p.text }
-
-// The table of problems.
-var (
-	errNoToken      = &problem{401, "missing_token", "no_token", check.Damaged, "send the user's Auth0 token as Authorization: Bearer <token>"}
-	errTwoHeaders   = &problem{400, "invalid_request", "two_headers", check.Damaged, "send one Authorization header"}
-	errNoUserToken  = &problem{401, "invalid_token", "empty_value", check.Client, "the token is undefined, null or the like: the app had no user token yet when it called"}
-	errTwoSchemes   = &problem{401, "invalid_token", "two_schemes", check.Client, "the header has Bearer twice: the app adds it to a value that begins with it"}
-	errTooLong      = &problem{401, "invalid_token", "too_long", check.TooLong, "the token is longer than 8 KiB, or costs too much to decode"}
-	errNotJWT       = &problem{401, "invalid_token", "not_jwt", check.Opaque, "the token is not a JWT: request an audience in Auth0"}
-	errMalformed    = &problem{401, "invalid_token", "malformed", check.Damaged, "the token is not a well-formed JWT"}
-	errAlgorithm    = &problem{401, "invalid_token", "algorithm", check.Algorithm, "the token is not signed with RS256"}
-	errType         = &problem{401, "invalid_token", "type", check.Damaged, "the token's typ is neither JWT nor at+jwt"}
-	errCritical     = &problem{401, "invalid_token", "critical", check.Damaged, "the token's header has a crit"}
-	errNoKeyID      = &problem{401, "invalid_token", "no_kid", check.Damaged, "the token names no signing key (kid)"}
-	errIssuer       = &problem{401, "invalid_token", "issuer", check.Issuer, "wrong issuer: the token is not of this server's Auth0 tenant"}
-	errAudience     = &problem{401, "invalid_token", "audience", check.Audience, "wrong audience: the token is for another API or application"}
-	errExpired      = &problem{401, "invalid_token", "expired", check.Expired, "expired"}
-	errNoExpiry     = &problem{401, "invalid_token", "no_exp", check.Damaged, "the token has no expiry (exp)"}
-	errNotYet       = &problem{401, "invalid_token", "not_yet", check.NotYet, "not valid yet"}
-	errClaims       = &problem{401, "invalid_token", "claims", check.Damaged, "a claim of the token has the wrong type or an impossible value"}
-	errUnknownKey   = &problem{401, "invalid_token", "unknown_key", check.UnknownKey, "signed with a key that this server's Auth0 tenant does not publish"}
-	errSignature    = &problem{401, "invalid_token", "signature", check.Damaged, "the signature does not verify"}
-	errScope        = &problem{403, "insufficient_scope", "scope", check.Scope, "a required scope is missing"}
-	errOrganization = &problem{403, "insufficient_scope", "organization", check.Organization, "the token is not for an accepted Auth0 Organization"}
-	errNoKeys       = &problem{503, "temporarily_unavailable", "no_keys", check.NotChecked, "Auth0's keys are not available: try again"}
-	errKeysOutdated = &problem{503, "temporarily_unavailable", "keys_outdated", check.NotChecked, "the token's key is new, and Auth0's current keys are not available: try again"}
-	errCanceled     = &problem{503, "temporarily_unavailable", "canceled", check.NotChecked, "interrupted: try again"} // reaches a caller only during shutdown
-	errSlow         = &problem{504, "temporarily_unavailable", "itwin_slow", check.NotChecked, "iTwin is too slow: try again"}
-	errUnreachable  = &problem{503, "temporarily_unavailable", "itwin_unreachable", check.NotChecked, "iTwin cannot be reached: try again"}
-	errThrottled    = &problem{502, "temporarily_unavailable", "itwin_throttled", check.NotChecked, "iTwin asked this server to wait: try again later"}
-	errRefused      = &problem{502, "temporarily_unavailable", "itwin_refused", check.NotChecked, "iTwin issued no token: try again, and see the server's log"}
-	errMethod       = &problem{405, "method_not_allowed", "method", check.Damaged, "use GET"}
-	errPath         = &problem{404, "not_found", "path", check.Damaged, "not found: the token is at /getToken"}
-)
-
-// requestProblems are those that a request to /getToken can end with. The metrics
-// count them; one that is missing here is counted as "other".
-func requestProblems() []*problem {
-	return []*problem{
-		errNoToken, errTwoHeaders, errNoUserToken, errTwoSchemes, errTooLong, errNotJWT, errMalformed, errAlgorithm, errType,
-		errCritical, errNoKeyID, errIssuer, errAudience, errExpired, errNoExpiry, errNotYet, errClaims, errUnknownKey,
-		errSignature, errScope, errOrganization, errNoKeys, errKeysOutdated, errCanceled, errSlow, errUnreachable, errThrottled, errRefused, errMethod,
-	}
-}
-
 // problemOf is the one place where errors become statuses.
-func problemOf(err error) *problem {
-	var p *problem
+func problemOf(err error) *problem.Problem {
+	var p *problem.Problem
 	failed := new(upstream.Error)
 	errors.As(err, &failed)
 	switch {
 	case errors.Is(err, context.Canceled):
-		return errCanceled
+		return problem.Canceled
 	case errors.As(err, &p):
 		return p
 	case failed.Kind == upstream.Slow, errors.Is(err, context.DeadlineExceeded):
-		return errSlow
+		return problem.Slow
 	case failed.Kind == upstream.Unreachable, errors.Is(err, fresh.ErrNotFetched):
-		return errUnreachable
+		return problem.Unreachable
 	case failed.Kind == upstream.Throttled:
-		return errThrottled
+		return problem.Throttled
 	}
-	return errRefused
+	return problem.Refused
 }
 
 // A service has what the routes need.
@@ -117,7 +61,7 @@ type service struct {
 func (s *service) routes(demoUserToken http.HandlerFunc) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /getToken", s.getToken(s.exchange))
-	mux.HandleFunc("/getToken", s.getToken(func(*http.Request) (string, *itwinToken, error) { return "", nil, errMethod }))
+	mux.HandleFunc("/getToken", s.getToken(func(*http.Request) (string, *itwinToken, error) { return "", nil, problem.Method }))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { server.WriteText(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("/healthz", s.methodNotAllowed)
@@ -149,7 +93,7 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, token *itwinTok
 	}
 	p := problemOf(err)
 	s.writeProblem(w, r, p, retryAfter(err))
-	return telemetry.Request{Status: p.status, Reason: p.reason}
+	return telemetry.Request{Status: p.Status, Reason: p.Reason}
 }
 
 func writeToken(w http.ResponseWriter, r *http.Request, token *itwinToken) {
@@ -184,22 +128,22 @@ func (s *service) exchange(r *http.Request) (subject string, token *itwinToken, 
 func bearerToken(header http.Header) (string, error) {
 	values := header["Authorization"]
 	if len(values) > 1 { // a proxy may have checked the other one
-		return "", errTwoHeaders
+		return "", problem.TwoHeaders
 	}
 	scheme, token, _ := strings.Cut(strings.Join(values, ""), " ")
 	token = strings.Trim(token, " ")
 	first, _, several := strings.Cut(token, " ")
 	switch {
 	case !strings.EqualFold(scheme, "Bearer") || token == "":
-		return "", errNoToken
+		return "", problem.NoToken
 	case len(token) > maxToken:
-		return "", errTooLong
+		return "", problem.TooLong
 	case strings.EqualFold(first, "Bearer"):
-		return "", errTwoSchemes
+		return "", problem.TwoSchemes
 	case isPlaceholder(token):
-		return "", errNoUserToken
+		return "", problem.EmptyValue
 	case several:
-		return "", errNotJWT
+		return "", problem.Malformed
 	}
 	return token, nil
 }
@@ -226,15 +170,15 @@ func retryAfter(err error) string {
 }
 
 // writeProblem writes the response for a problem, with the headers that it needs.
-func (s *service) writeProblem(w http.ResponseWriter, r *http.Request, p *problem, retry string) {
+func (s *service) writeProblem(w http.ResponseWriter, r *http.Request, p *problem.Problem, retry string) {
 	challenge := realm // without a code if no token was sent (RFC 6750 §3)
-	if p != errNoToken {
-		challenge += `, error="` + p.code + `", error_description="` + p.text + `"`
+	if p != problem.NoToken {
+		challenge += `, error="` + p.Code + `", error_description="` + p.Text + `"`
 	}
-	if p.status == http.StatusForbidden && len(s.config.RequiredScopes) > 0 {
+	if p.Status == http.StatusForbidden && len(s.config.RequiredScopes) > 0 {
 		challenge += `, scope="` + strings.Join(s.config.RequiredScopes, " ") + `"`
 	}
-	switch p.status {
+	switch p.Status {
 	case 400, 401, 403:
 		w.Header().Set("WWW-Authenticate", challenge)
 	case 405:
@@ -243,19 +187,19 @@ func (s *service) writeProblem(w http.ResponseWriter, r *http.Request, p *proble
 		w.Header().Set("Retry-After", retry)
 	}
 	if server.PrefersJSON(r.Header) {
-		server.WriteJSON(w, p.status, map[string]any{"error": p.code, "error_description": p.text})
+		server.WriteJSON(w, p.Status, map[string]any{"error": p.Code, "error_description": p.Text})
 		return
 	}
-	server.WriteText(w, p.status, p.text+"\n")
+	server.WriteText(w, p.Status, p.Text+"\n")
 }
 
 func (s *service) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
-	s.writeProblem(w, r, errMethod, "")
+	s.writeProblem(w, r, problem.Method, "")
 }
 
 func (s *service) notFound(w http.ResponseWriter, r *http.Request) {
 	s.log.Debug("not found", "bytes", len(r.URL.Path)) // not the path: it may hold a token
-	s.writeProblem(w, r, errPath, "")
+	s.writeProblem(w, r, problem.NotFound, "")
 }
 
 // readyz is 200 once there have been keys and a token, during an outage too: all

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"itwin-token-server/internal/fresh"
+	"itwin-token-server/internal/problem"
 	"itwin-token-server/internal/standin"
 	"itwin-token-server/internal/telemetry"
 	"itwin-token-server/internal/upstream"
@@ -138,7 +139,7 @@ func TestJSON(t *testing.T) {
 			}
 		}
 		resp = f.request("GET /getToken", "Accept", "application/json")
-		if err := json.Unmarshal(resp.Body.Bytes(), &got); err != nil || got["error"] != errNoToken.code || got["error_description"] != errNoToken.text {
+		if err := json.Unmarshal(resp.Body.Bytes(), &got); err != nil || got["error"] != problem.NoToken.Code || got["error_description"] != problem.NoToken.Text {
 			t.Errorf("an error as JSON is %s", resp.Body)
 		}
 	})
@@ -152,30 +153,30 @@ func TestRefusals(t *testing.T) {
 			name          string
 			authorization []string
 			status        int
-			want          *problem
+			want          *problem.Problem
 		}
 		refusals := []refusal{
-			{"no token", nil, 401, errNoToken},
-			{"another scheme", []string{"Basic dTpw"}, 401, errNoToken},
-			{"the scheme alone", []string{"Bearer"}, 401, errNoToken},
-			{"the scheme and spaces", []string{"Bearer   "}, 401, errNoToken},
-			{"an empty header", []string{""}, 401, errNoToken},
-			{"a token without a scheme", []string{token}, 401, errNoToken},
-			{"two headers", []string{good, good}, 400, errTwoHeaders},
-			{"an opaque token", []string{"Bearer " + f.s.Tenant.OpaqueToken()}, 401, errNotJWT},
-			{"two tokens", []string{good + " " + token}, 401, errNotJWT},
-			{"the scheme twice", []string{"Bearer " + good}, 401, errTwoSchemes},
-			{"the scheme twice, in another case", []string{"bearer  BEARER " + token}, 401, errTwoSchemes},
-			{"rubbish", []string{"Bearer \x00\xff<>\"\\"}, 401, errNotJWT},
-			{"a token too long", []string{"Bearer " + strings.Repeat("a", maxToken+1)}, 401, errTooLong},
-			{"expired", []string{"Bearer " + f.s.Tenant.AccessToken(testAudience, standin.Claims{"exp": 1})}, 401, errExpired},
-			{"no scope", []string{"Bearer " + f.s.Tenant.AccessToken(testAudience)}, 403, errScope},
+			{"no token", nil, 401, problem.NoToken},
+			{"another scheme", []string{"Basic dTpw"}, 401, problem.NoToken},
+			{"the scheme alone", []string{"Bearer"}, 401, problem.NoToken},
+			{"the scheme and spaces", []string{"Bearer   "}, 401, problem.NoToken},
+			{"an empty header", []string{""}, 401, problem.NoToken},
+			{"a token without a scheme", []string{token}, 401, problem.NoToken},
+			{"two headers", []string{good, good}, 400, problem.TwoHeaders},
+			{"an opaque token", []string{"Bearer " + f.s.Tenant.OpaqueToken()}, 401, problem.NotJWT},
+			{"two tokens", []string{good + " " + token}, 401, problem.Malformed},
+			{"the scheme twice", []string{"Bearer " + good}, 401, problem.TwoSchemes},
+			{"the scheme twice, in another case", []string{"bearer  BEARER " + token}, 401, problem.TwoSchemes},
+			{"rubbish", []string{"Bearer \x00\xff<>\"\\"}, 401, problem.NotJWT},
+			{"a token too long", []string{"Bearer " + strings.Repeat("a", maxToken+1)}, 401, problem.TooLong},
+			{"expired", []string{"Bearer " + f.s.Tenant.AccessToken(testAudience, standin.Claims{"exp": 1})}, 401, problem.Expired},
+			{"no scope", []string{"Bearer " + f.s.Tenant.AccessToken(testAudience)}, 403, problem.Scope},
 		}
 		for _, empty := range []string{ // what programs send that had no token yet
 			"undefined", "null", "[object Object]", "[object Promise]", "NaN", "{}", "[]", "None", "nil", "(null)", "<nil>", "false",
 			"Undefined", `"undefined"`, `""`, "''", `Optional("eyJ")`,
 		} {
-			refusals = append(refusals, refusal{empty, []string{"Bearer " + empty}, 401, errNoUserToken})
+			refusals = append(refusals, refusal{empty, []string{"Bearer " + empty}, 401, problem.EmptyValue})
 		}
 		for _, tt := range refusals {
 			var headers []string
@@ -183,8 +184,8 @@ func TestRefusals(t *testing.T) {
 				headers = append(headers, "Authorization", value)
 			}
 			challenge := realm
-			if tt.want != errNoToken {
-				challenge += fmt.Sprintf(`, error="%s", error_description="%s"`, tt.want.code, tt.want.text)
+			if tt.want != problem.NoToken {
+				challenge += fmt.Sprintf(`, error="%s", error_description="%s"`, tt.want.Code, tt.want.Text)
 			}
 			if tt.status == 403 {
 				challenge += `, scope="itwin read"`
@@ -193,8 +194,8 @@ func TestRefusals(t *testing.T) {
 			if got := resp.Header().Get("WWW-Authenticate"); resp.Code != tt.status || got != challenge || resp.Header().Get("Retry-After") != "" {
 				t.Errorf("%s: %d, %v; want %d with %s", tt.name, resp.Code, resp.Header(), tt.status, challenge)
 			}
-			if text := resp.Body.String(); text != tt.want.text+"\n" {
-				t.Errorf("%s: the body is %q, want %q", tt.name, text, tt.want.text)
+			if text := resp.Body.String(); text != tt.want.Text+"\n" {
+				t.Errorf("%s: the body is %q, want %q", tt.name, text, tt.want.Text)
 			}
 		}
 		if resp := f.request("GET /getToken?access_token=" + token); resp.Code != 401 || resp.Header().Get("WWW-Authenticate") != realm {
@@ -209,7 +210,7 @@ func TestRefusals(t *testing.T) {
 func TestAnotherOrganization(t *testing.T) {
 	serving(t, func(c *config) { c.Organizations = []string{"org_1"} }, func(f *fixture) {
 		resp := f.getToken()
-		want := realm + `, error="insufficient_scope", error_description="` + errOrganization.text + `"` // no scope is required
+		want := realm + `, error="insufficient_scope", error_description="` + problem.Organization.Text + `"` // no scope is required
 		if got := resp.Header().Get("WWW-Authenticate"); resp.Code != 403 || got != want {
 			t.Errorf("%d with %s, want 403 with %s", resp.Code, got, want)
 		}
@@ -225,16 +226,16 @@ func TestStatusesOfProblems(t *testing.T) {
 		"missing_token": {401}, "invalid_request": {400}, "invalid_token": {401}, "insufficient_scope": {403}, "temporarily_unavailable": {502, 503, 504},
 		"method_not_allowed": {405}, "not_found": {404},
 	}
-	for _, p := range append(requestProblems(), errPath) {
-		if !slices.Contains(codes[p.code], p.status) {
-			t.Errorf("%s: %s with status %d, want %v", p.reason, p.code, p.status, codes[p.code])
+	for _, p := range append(problem.All(), problem.NotFound) {
+		if !slices.Contains(codes[p.Code], p.Status) {
+			t.Errorf("%s: %s with status %d, want %v", p.Reason, p.Code, p.Status, codes[p.Code])
 		}
 	}
-	for err, want := range map[error]*problem{
-		&fresh.Error{Err: fresh.ErrNotFetched}:                  errUnreachable,
-		&fresh.Error{Err: &upstream.Error{Kind: upstream.Slow}}: errSlow,
-		context.DeadlineExceeded:                                errSlow,
-		errors.New("unforeseen"):                                errRefused,
+	for err, want := range map[error]*problem.Problem{
+		&fresh.Error{Err: fresh.ErrNotFetched}:                  problem.Unreachable,
+		&fresh.Error{Err: &upstream.Error{Kind: upstream.Slow}}: problem.Slow,
+		context.DeadlineExceeded:                                problem.Slow,
+		errors.New("unforeseen"):                                problem.Refused,
 	} {
 		if got := problemOf(err); got != want {
 			t.Errorf("problemOf(%v) = %v, want %v", err, got, want)
@@ -253,15 +254,15 @@ func TestTheWorstTokenThatFitsIsCheapToRefuse(t *testing.T) {
 			return signedPart(f.raw(header, strings.TrimSuffix(claims, "}")+`,"x":`+values+"}")) + "." + b64("forged")
 		}
 		n := 50
-		for n < 1000 && f.verify(token(n+50)) == errSignature {
+		for n < 1000 && f.verify(token(n+50)) == problem.Signature {
 			n += 50
 		}
 		largest := token(n)
 		if got := testing.AllocsPerRun(10, func() { f.verify(largest) }); got > 1400 {
 			t.Errorf("refusing %d of %s takes %v allocations, want at most 1,400", n, open, got)
 		}
-		if err := f.verify(token(1000)); err != errTooLong {
-			t.Errorf("verify(1000 of %s) = %v, want %v", open, err, errTooLong)
+		if err := f.verify(token(1000)); err != problem.TooLong {
+			t.Errorf("verify(1000 of %s) = %v, want %v", open, err, problem.TooLong)
 		}
 	}
 	// Numbers that take strconv up to 30 µs each.
@@ -273,8 +274,8 @@ func TestTheWorstTokenThatFitsIsCheapToRefuse(t *testing.T) {
 	}
 	for _, number := range []string{"9e-323", "1E5", "-0.1e1", "123456789012345678901", "0.12345678901234567890"} {
 		for _, text := range []string{`{"x":` + number + `}`, `{"x":"\"","y":[` + number + `]}`, `{"\\":` + number + `}`} {
-			check(text, f.raw(header, text), errTooLong)
-			check(text+" in the header", f.raw(text, claims), errTooLong)
+			check(text, f.raw(header, text), problem.TooLong)
+			check(text+" in the header", f.raw(text, claims), problem.TooLong)
 		}
 	}
 	for _, text := range []string{"9e9", "5e-9 and 123456789012345678901", `\"9e9`, "true"} { // no number

@@ -25,6 +25,7 @@ import (
 	"itwin-token-server/internal/check"
 	"itwin-token-server/internal/demo"
 	"itwin-token-server/internal/dotenv"
+	"itwin-token-server/internal/problem"
 	"itwin-token-server/internal/server"
 	"itwin-token-server/internal/telemetry"
 	"itwin-token-server/internal/upstream"
@@ -181,8 +182,8 @@ func runDemo(ctx context.Context, p program, args []string) error {
 // newService returns a service; no fetch runs yet.
 func newService(c config, transport http.RoundTripper, log *slog.Logger) *service {
 	statuses := map[string]int{"ok": http.StatusOK}
-	for _, p := range requestProblems() {
-		statuses[p.reason] = p.status
+	for _, p := range problem.All() {
+		statuses[p.Reason] = p.Status
 	}
 	o := telemetry.New(log, statuses)
 	s := &service{
@@ -238,7 +239,7 @@ func runCheck(ctx context.Context, p program, args []string) error {
 	if c.Certificate != nil && time.Now().After(c.Certificate.Expiry()) {
 		err = errors.Join(err, fmt.Errorf("%sTLS_CERT_FILE: want a certificate that is valid, got one that has expired", prefix))
 	}
-	report := check.Report{W: p.stdout}
+	report := check.Report{W: p.stdout, Program: "go run ."}
 	if report.Settings(found, err); err != nil {
 		return errReported
 	}
@@ -254,11 +255,11 @@ func runCheck(ctx context.Context, p program, args []string) error {
 	if err == nil {
 		_, err = users.verify(ctx, raw)
 	}
-	var advice check.Advice
+	var refused *problem.Problem
 	if err != nil {
-		advice, err = problemOf(err).advice, problemOf(err)
+		refused = problemOf(err)
 	}
-	report.Token(token, err, advice)
+	report.Token(token, refused)
 	if report.Failed {
 		return errReported
 	}

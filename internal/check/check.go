@@ -14,6 +14,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"itwin-token-server/internal/dotenv"
+	"itwin-token-server/internal/problem"
 	"itwin-token-server/internal/upstream"
 )
 
@@ -47,8 +48,9 @@ func UserToken(args []string, stdin io.Reader) (string, error) {
 
 // A Report has a line for each finding: neither a secret nor a whole token is in it.
 type Report struct {
-	W      io.Writer
-	Failed bool // a finding is "no"
+	W       io.Writer
+	Program string // as it was started
+	Failed  bool   // a finding is "no"
 
 	settings *dotenv.Findings
 	issuer   string
@@ -117,44 +119,24 @@ func isOf(err error, kinds ...upstream.Kind) bool {
 	return ok && slices.Contains(kinds, failed.Kind)
 }
 
-// An Advice is what to do about a refused user token.
-type Advice int
-
-const (
-	NotChecked   Advice = iota // it is not the token's fault
-	Damaged                    // not what Auth0 issued
-	TooLong                    // too much in it
-	Client                     // the app sent no token
-	Opaque                     // not a JWT
-	Issuer                     // of another tenant
-	Audience                   // for another API or application
-	Expired                    // past its exp
-	NotYet                     // before its nbf or iat
-	UnknownKey                 // its kid is not published
-	Scope                      // without a required scope
-	Organization               // of another Auth0 Organization, or none
-	Algorithm                  // not signed with RS256
-)
-
-// Token writes whether the server would accept a user token; err says why not.
-func (r *Report) Token(raw string, err error, advice Advice) {
+// Token writes whether the server would accept a user token; refused says why not.
+func (r *Report) Token(raw string, refused *problem.Problem) {
 	t := parse(raw)
+	issuer := t.text("iss")
 	switch {
 	case raw == "":
-		r.line("--", "a user token", "none given: go run . check - reads one, and says whether the server would accept it")
+		r.line("--", "a user token", "none given: %s check - reads one, and says whether the server would accept it", r.Program)
 		return
-	case err == nil:
+	case refused == nil:
 		r.line("ok", "a user token", "would be accepted")
 		return
-	case advice == NotChecked && t.text("iss") != "" && t.text("iss") != r.issuer: // may be why there are no keys
-		advice, err = Issuer, errors.New("wrong issuer")
-	case advice == NotChecked:
-		r.line("no", "a user token", "not checked: %v.", err)
+	case refused.Advice == "" && issuer != "" && issuer != r.issuer: // may be why there are no keys
+		refused = problem.Issuer
+	case refused.Advice == "":
+		r.line("no", "a user token", "not checked: %v.", refused)
 		return
-	case advice == Opaque && (strings.ContainsAny(raw, " \t\r\n") || strings.HasPrefix(raw, "eyJ") && strings.Count(raw, ".") != 4): // {" in Base64
-		advice, err = Damaged, errors.New("the token is not whole")
 	}
-	r.line("no", "a user token", "would be refused: %v.\n%s", err, r.advice(t, advice))
+	r.line("no", "a user token", "would be refused: %v.\n%s", refused, r.advice(t, refused))
 }
 
 // A token is a user token that was refused: nothing in it is verified.
@@ -172,42 +154,29 @@ func parse(raw string) token {
 	return token{nil, claims}
 }
 
-// advice says in a few words what to do about the token, and where. It quotes only
-// claims that name no person.
-func (r *Report) advice(t token, advice Advice) string {
-	setting := func(name string) string { return r.settings.Setting(name).Shown }
-	now := time.Now().UTC().Format(time.RFC3339)
-	switch advice {
-	case Client:
-		return "The mistake is in the app: have it wait for its sign-in, and send Authorization: Bearer, a space and the token."
-	case TooLong:
-		return "It is not a token of Auth0's, or has too many claims or permissions: have Auth0 add fewer of them."
-	case Opaque:
-		return fmt.Sprintf("Auth0 issues an opaque token to an app that names no API (manage.auth0.com, Applications, APIs).\nHave the app request the audience %s when it signs the user in.",
-			strings.Replace(setting("ITM_TOKEN_SERVER_AUTH0_AUDIENCE"), "not set", "of your API", 1))
-	case Issuer:
-		return fmt.Sprintf("Its issuer is %s, but the server accepts %s only.\nIf the first is your tenant or its custom domain, set ITM_TOKEN_SERVER_AUTH0_DOMAIN to it; otherwise have the app sign in at the second.",
-			shown(t.claims["iss"]), r.issuer)
-	case Audience:
-		return fmt.Sprintf("Its audience is %s, but the server accepts %s.\nHave the app send the right token (an access token's audience is the API that it requested, an ID token's the application), or add this one's to ITM_TOKEN_SERVER_AUTH0_AUDIENCE.",
-			shown(t.audience()), setting("ITM_TOKEN_SERVER_AUTH0_AUDIENCE"))
-	case Expired:
-		return fmt.Sprintf("It expired at %s, and this machine's clock says %s.\nHave the app sign in again, or renew its token before it sends it.", t.time("exp"), now)
-	case NotYet:
-		return fmt.Sprintf("It is valid from %s, and this machine's clock says %s: set the clock.", max(t.time("nbf"), t.time("iat")), now)
-	case UnknownKey:
-		return fmt.Sprintf("The tenant publishes no key %s: it was revoked, or is of another tenant.\nHave the user sign in again.", shown(t.header["kid"]))
-	case Scope:
-		permissions, _ := t.claims["permissions"].([]any)
-		return fmt.Sprintf("Its scope is %s and its permissions are %+q, but ITM_TOKEN_SERVER_AUTH0_REQUIRED_SCOPE is %s.\nHave the app request that scope when it signs the user in, and with RBAC give the user that permission (manage.auth0.com, User Management).",
-			shown(t.claims["scope"]), permissions, setting("ITM_TOKEN_SERVER_AUTH0_REQUIRED_SCOPE"))
-	case Organization:
-		return fmt.Sprintf("Its org_id is %s and its org_name is %s, but the server accepts %s only.\nHave the app sign the user in with that organization, or add the token's to ITM_TOKEN_SERVER_AUTH0_ORGANIZATION.",
-			shown(t.claims["org_id"]), shown(t.claims["org_name"]), setting("ITM_TOKEN_SERVER_AUTH0_ORGANIZATION"))
-	case Algorithm:
-		return fmt.Sprintf("It is signed with %s.\nSet the signing algorithm of the API, or for an ID token of the application, to RS256 (manage.auth0.com, Applications).", shown(t.header["alg"]))
+// advice says what to do about the token, and where. It quotes only claims that name
+// no person.
+func (r *Report) advice(t token, refused *problem.Problem) string {
+	permissions, _ := t.claims["permissions"].([]any)
+	words := []string{
+		"{program}", r.Program,
+		"{issuer}", r.issuer,
+		"{now}", time.Now().UTC().Format(time.RFC3339),
+		"{iss}", shown(t.claims["iss"]),
+		"{aud}", shown(t.audience()),
+		"{exp}", t.time("exp"),
+		"{nbf}", max(t.time("nbf"), t.time("iat")),
+		"{kid}", shown(t.header["kid"]),
+		"{alg}", shown(t.header["alg"]),
+		"{scope}", shown(t.claims["scope"]),
+		"{permissions}", fmt.Sprintf("%+q", permissions),
+		"{org_id}", shown(t.claims["org_id"]),
+		"{org_name}", shown(t.claims["org_name"]),
 	}
-	return "It is not what Auth0 issued: copy the token whole and unchanged. A terminal may cut a long line: use a pipe, like pbpaste | go run . check -"
+	for _, s := range r.settings.Settings {
+		words = append(words, "{"+s.Name+"}", s.Shown)
+	}
+	return strings.NewReplacer(words...).Replace(refused.Advice)
 }
 
 // text is a claim that is a string, else empty.

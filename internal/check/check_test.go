@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"itwin-token-server/internal/dotenv"
+	"itwin-token-server/internal/problem"
 	"itwin-token-server/internal/upstream"
 )
 
@@ -16,20 +17,19 @@ func TestReport(t *testing.T) {
 	for _, tt := range []struct {
 		name                  string
 		settings, keys, grant error
-		refused               error
-		advice                Advice
+		refused               *problem.Problem
 		token                 string
 		want                  []string // lines that begin with "no" are all that may fail
 	}{
 		{name: "all ok", token: "a.b.c", want: []string{"ok settings", "!! settings careful", "ok Auth0's keys", "ok a grant at IMS an iTwin token valid for 1h0m0s", "ok a user token"}},
 		{name: "no token", want: []string{"-- a user token none given"}},
 		{name: "settings", settings: errors.New("A: want x\nB: want y"), token: "a.b.c", want: []string{"no settings A: want x B: want y", "-- Auth0 and IMS not checked"}},
-		{name: "no keys", keys: refused, refused: errors.New("no keys"), token: "a.b.c", want: []string{"no Auth0's keys x: status 503.", "ITM_TOKEN_SERVER_AUTH0_DOMAIN", "no a user token not checked: no keys."}},
+		{name: "no keys", keys: refused, refused: problem.NoKeys, token: "a.b.c", want: []string{"no Auth0's keys x: status 503.", "ITM_TOKEN_SERVER_AUTH0_DOMAIN", "no a user token not checked: Auth0"}},
 		{name: "IMS unreachable", grant: unreachable, want: []string{"no a grant at IMS x: no such host.", "ITM_TOKEN_SERVER_AUTHORITY"}},
 		{name: "IMS refuses", grant: refused, want: []string{"no a grant at IMS x: status 503. --"}},
 		{name: "no network", keys: unreachable, grant: unreachable, want: []string{"no Auth0's keys", "!! network neither answered"}},
-		{name: "refused", refused: errors.New("expired"), advice: Expired, token: "a.b.c", want: []string{"no a user token would be refused: expired. It expired at"}},
-		{name: "truncated", refused: errors.New("opaque"), advice: Opaque, token: "eyJhbGciOiJSUzI1NiJ9.eyJ", want: []string{"no a user token would be refused: the token is not whole. It is not what Auth0 issued"}},
+		{name: "refused", refused: problem.Expired, token: "a.b.c", want: []string{"no a user token would be refused: expired. It expired at"}},
+		{name: "truncated", refused: problem.Malformed, token: "eyJhbGciOiJSUzI1NiJ9.eyJ", want: []string{"no a user token would be refused: the token is not a well-formed JWT. It is not what Auth0 issued"}},
 	} {
 		var report strings.Builder
 		found := &dotenv.Findings{Settings: []dotenv.Setting{{Name: "NAME", Shown: `"value"`, Source: ".env"}, {Name: "OTHER", Shown: "not set"}}, Warnings: []string{"careful"}}
@@ -37,7 +37,7 @@ func TestReport(t *testing.T) {
 		if r.Settings(found, tt.settings); tt.settings == nil {
 			r.Keys("https://tenant.test/", tt.keys)
 			r.Grant(time.Hour, tt.grant)
-			r.Token(tt.token, tt.refused, tt.advice)
+			r.Token(tt.token, tt.refused)
 		}
 		text, fails := strings.Join(strings.Fields(report.String()), " "), false
 		for _, want := range append(tt.want, `NAME "value" (.env) OTHER not set`) {
