@@ -26,7 +26,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"itwin-token-server/internal/problem"
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 )
 
 const (
@@ -35,7 +35,7 @@ const (
 )
 
 // testConfig is what a user of the stand-ins would set.
-func testConfig(s *standin.Standin) config {
+func testConfig(s *standintest.Standin) config {
 	return config{
 		ClientID: s.IMS.ClientID(), ClientSecret: newSecret(s.IMS.ClientSecret()),
 		Domain: s.Tenant.Domain(), Audiences: []string{testAudience, testClient},
@@ -61,7 +61,7 @@ func must[T any](v T, err error) T {
 
 // A forger makes tokens that its tenant would not, and has them verified.
 type forger struct {
-	*standin.Tenant
+	*standintest.Tenant
 	t testing.TB
 	v *verifier
 }
@@ -105,8 +105,10 @@ func (f *forger) want(name, token string, want error) {
 
 // claimed and headed are tokens with changed claims or a changed header, signed by
 // the tenant with RS256. A nil value deletes.
-func (f *forger) claimed(change standin.Claims) string { return f.AccessToken(testAudience, change) }
-func (f *forger) headed(change standin.Claims) string {
+func (f *forger) claimed(change standintest.Claims) string {
+	return f.AccessToken(testAudience, change)
+}
+func (f *forger) headed(change standintest.Claims) string {
 	return f.Sign(change, f.Claims(testAudience))
 }
 
@@ -119,7 +121,7 @@ func (f *forger) raw(header, claims string) string {
 
 // texts are an honest header and honest claims.
 func (f *forger) texts() (header, claims string) {
-	return toJSON(standin.Claims{"alg": "RS256", "kid": f.Key().ID}), toJSON(f.Claims(testAudience))
+	return toJSON(standintest.Claims{"alg": "RS256", "kid": f.Key().ID}), toJSON(f.Claims(testAudience))
 }
 
 // signed is an honest token but for its algorithm and key.
@@ -150,10 +152,10 @@ type lie struct {
 }
 
 // tell makes the tokens of the lies; sign is claimed or headed.
-func tell(sign func(standin.Claims) string, lies []lie) (all []forgery) {
+func tell(sign func(standintest.Claims) string, lies []lie) (all []forgery) {
 	for _, lie := range lies {
 		for _, value := range lie.values {
-			all = append(all, forgery{fmt.Sprintf("%s %q", lie.field, value), sign(standin.Claims{lie.field: value}), lie.want})
+			all = append(all, forgery{fmt.Sprintf("%s %q", lie.field, value), sign(standintest.Claims{lie.field: value}), lie.want})
 		}
 	}
 	return all
@@ -186,12 +188,12 @@ func (f *forger) claims() []forgery {
 	}), []forgery{
 		{"exp NaN", with(`"exp":NaN`), problem.Malformed},
 		{"two exps, the last past", with(`"exp":4102444800,"exp":1`), problem.Expired},
-		{"EXP for exp", f.claimed(standin.Claims{"exp": nil, "EXP": now + 3600}), problem.NoExpiry},
-		{"EXP beside an exp past", f.claimed(standin.Claims{"exp": now - 3600, "EXP": now + 3600}), problem.Expired},
-		{"ISS for iss", f.claimed(standin.Claims{"iss": nil, "ISS": f.Issuer()}), problem.Issuer},
-		{"ISS beside another iss", f.claimed(standin.Claims{"iss": "https://evil.example/", "ISS": f.Issuer()}), problem.Issuer},
-		{"another issuer's, expired", f.claimed(standin.Claims{"iss": "https://evil.example/", "exp": 1}), problem.Issuer},
-		{"AUD for aud", f.claimed(standin.Claims{"aud": nil, "AUD": testAudience}), problem.Audience},
+		{"EXP for exp", f.claimed(standintest.Claims{"exp": nil, "EXP": now + 3600}), problem.NoExpiry},
+		{"EXP beside an exp past", f.claimed(standintest.Claims{"exp": now - 3600, "EXP": now + 3600}), problem.Expired},
+		{"ISS for iss", f.claimed(standintest.Claims{"iss": nil, "ISS": f.Issuer()}), problem.Issuer},
+		{"ISS beside another iss", f.claimed(standintest.Claims{"iss": "https://evil.example/", "ISS": f.Issuer()}), problem.Issuer},
+		{"another issuer's, expired", f.claimed(standintest.Claims{"iss": "https://evil.example/", "exp": 1}), problem.Issuer},
+		{"AUD for aud", f.claimed(standintest.Claims{"aud": nil, "AUD": testAudience}), problem.Audience},
 	}...)
 }
 
@@ -199,10 +201,10 @@ func (f *forger) headers() []forgery {
 	kid, private := f.Key().ID, f.Key().Private
 	_, claims := f.texts()
 	stranger := must(rsa.GenerateKey(rand.Reader, 2048))
-	by := func(key *rsa.PrivateKey, change standin.Claims) string {
-		return f.SignWith(standin.Key{ID: kid, Private: key}, change, f.Claims(testAudience))
+	by := func(key *rsa.PrivateKey, change standintest.Claims) string {
+		return f.SignWith(standintest.Key{ID: kid, Private: key}, change, f.Claims(testAudience))
 	}
-	jwk := standin.Claims{
+	jwk := standintest.Claims{
 		"kty": "RSA", "alg": "RS256", "use": "sig", "kid": kid,
 		"n": b64(string(stranger.N.Bytes())), "e": b64(string(big.NewInt(int64(stranger.E)).Bytes())),
 	}
@@ -215,15 +217,15 @@ func (f *forger) headers() []forgery {
 		{"typ", problem.Type, []any{"logout+jwt", 1, ""}},
 	}), []forgery{
 		{"a stranger's, under the tenant's kid", by(stranger, nil), problem.Signature},
-		{"a stranger's, with its jwk", by(stranger, standin.Claims{"jwk": jwk}), problem.Signature},
-		{"a stranger's, with a jku", by(stranger, standin.Claims{"jku": "https://" + f.Domain() + "/elsewhere"}), problem.Signature},
-		{"a stranger's, with an x5u", by(stranger, standin.Claims{"x5u": "https://" + f.Domain() + "/elsewhere"}), problem.Signature},
-		{"a stranger's, with an x5c", by(stranger, standin.Claims{"x5c": []string{"MIIB"}}), problem.Signature},
-		{"a stranger's, with its jwk and no kid", by(stranger, standin.Claims{"jwk": jwk, "kid": nil}), problem.NoKeyID},
+		{"a stranger's, with its jwk", by(stranger, standintest.Claims{"jwk": jwk}), problem.Signature},
+		{"a stranger's, with a jku", by(stranger, standintest.Claims{"jku": "https://" + f.Domain() + "/elsewhere"}), problem.Signature},
+		{"a stranger's, with an x5u", by(stranger, standintest.Claims{"x5u": "https://" + f.Domain() + "/elsewhere"}), problem.Signature},
+		{"a stranger's, with an x5c", by(stranger, standintest.Claims{"x5c": []string{"MIIB"}}), problem.Signature},
+		{"a stranger's, with its jwk and no kid", by(stranger, standintest.Claims{"jwk": jwk, "kid": nil}), problem.NoKeyID},
 		{"signed by the next key under the current kid", by(f.NextKey().Private, nil), problem.Signature},
-		{"Kid for kid", f.headed(standin.Claims{"kid": nil, "Kid": kid}), problem.NoKeyID},
+		{"Kid for kid", f.headed(standintest.Claims{"kid": nil, "Kid": kid}), problem.NoKeyID},
 		{"two algs, RS256 first", f.raw(`{"alg":"RS256","alg":"none","kid":"`+kid+`"}`, claims), problem.Algorithm},
-		{"Alg beside alg", f.headed(standin.Claims{"alg": "none", "Alg": "RS256"}), problem.Algorithm},
+		{"Alg beside alg", f.headed(standintest.Claims{"alg": "none", "Alg": "RS256"}), problem.Algorithm},
 		{"PS256 by the tenant's key", f.signed(jwt.SigningMethodPS256, private), problem.Algorithm},
 		{"RS384 by the tenant's key", f.signed(jwt.SigningMethodRS384, private), problem.Algorithm},
 		{"RS512 by the tenant's key", f.signed(jwt.SigningMethodRS512, private), problem.Algorithm},
@@ -266,7 +268,7 @@ func (f *forger) structures() []forgery {
 	header, claims := f.texts()
 	honest := f.raw(header, claims)
 	parts := strings.Split(honest, ".")
-	other := strings.Split(f.claimed(standin.Claims{"sub": "auth0|another"}), ".")
+	other := strings.Split(f.claimed(standintest.Claims{"sub": "auth0|another"}), ".")
 	join := func(parts ...string) string { return strings.Join(parts, ".") }
 	signature := func(bytes []byte) string { return join(parts[0], parts[1], b64(string(bytes))) }
 	flipped := must(base64.RawURLEncoding.DecodeString(parts[2]))
@@ -327,7 +329,7 @@ func TestForgedAndMalformedTokensAreRefused(t *testing.T) {
 		if n := f.Requests() - fetches; n > 5 {
 			t.Errorf("%d fetches, want at most 5", n)
 		}
-		f.want("honest, after the forgeries", f.claimed(standin.Claims{"jti": "another"}), nil)
+		f.want("honest, after the forgeries", f.claimed(standintest.Claims{"jti": "another"}), nil)
 	})
 }
 
@@ -354,9 +356,9 @@ func TestGoodTokensAreAccepted(t *testing.T) {
 func TestWithoutAnAudienceAnyTokenOfTheTenantIsAccepted(t *testing.T) {
 	forging(t, func(c *config) { c.Audiences = nil }, func(f *forger) {
 		for _, aud := range []any{"https://other.example", []string{"a", "b"}, nil} {
-			f.want("any aud", f.claimed(standin.Claims{"aud": aud}), nil)
+			f.want("any aud", f.claimed(standintest.Claims{"aud": aud}), nil)
 		}
-		f.want("another issuer", f.claimed(standin.Claims{"iss": "https://other.us.auth0.com/"}), problem.Issuer)
+		f.want("another issuer", f.claimed(standintest.Claims{"iss": "https://other.us.auth0.com/"}), problem.Issuer)
 	})
 }
 
@@ -380,9 +382,9 @@ func TestOrganizations(t *testing.T) {
 			{"a number", 1, 2, problem.Organization},
 			{"a list", []string{"org_1"}, []string{"acme"}, problem.Organization},
 		} {
-			f.want(tt.name, f.claimed(standin.Claims{"org_id": tt.id, "org_name": tt.text}), tt.want)
+			f.want(tt.name, f.claimed(standintest.Claims{"org_id": tt.id, "org_name": tt.text}), tt.want)
 		}
-		f.want("claims in another case", f.claimed(standin.Claims{"ORG_ID": "org_1", "Org_Name": "acme"}), problem.Organization)
+		f.want("claims in another case", f.claimed(standintest.Claims{"ORG_ID": "org_1", "Org_Name": "acme"}), problem.Organization)
 	})
 }
 
@@ -404,7 +406,7 @@ func TestRequiredScopes(t *testing.T) {
 			{"scope a list", []string{"itwin:read", "itwin:write"}, nil, problem.Scope},
 			{"permissions a string", nil, "itwin:read itwin:write", problem.Scope},
 		} {
-			token := f.claimed(standin.Claims{"scope": tt.scope, "permissions": tt.perm})
+			token := f.claimed(standintest.Claims{"scope": tt.scope, "permissions": tt.perm})
 			f.want(tt.name, token, tt.want)
 			// A forger must not learn about scopes.
 			f.want(tt.name+", forged", token[:len(token)-8]+"AAAAAAAA", problem.Signature)
@@ -453,30 +455,30 @@ func TestANewKeyDuringAFetchWorksAtOnce(t *testing.T) {
 func TestOnlyATokenThatWouldPassCausesAFetch(t *testing.T) {
 	forging(t, func(c *config) { c.RequiredScopes = []string{"openid"} }, func(f *forger) {
 		f.want("known key", f.claimed(nil), nil)
-		fetches := func(want int, change standin.Claims) {
+		fetches := func(want int, change standintest.Claims) {
 			before, claims := f.Requests(), f.Claims(testAudience)
 			maps.Copy(claims, change)
-			f.verify(f.Sign(standin.Claims{"kid": "unknown"}, claims))
+			f.verify(f.Sign(standintest.Claims{"kid": "unknown"}, claims))
 			synctest.Wait()
 			if n := f.Requests() - before; n != want {
 				t.Errorf("unknown kid, claims %v: %d fetches, want %d", change, n, want)
 			}
 		}
-		for _, change := range []standin.Claims{
+		for _, change := range []standintest.Claims{
 			{"iss": "https://other.us.auth0.com/"}, {"aud": "other"}, {"exp": 1}, {"exp": nil}, {"nbf": 4102444800}, {"nbf": 1e19}, {"scope": "none"},
 		} {
 			fetches(0, change)
 		}
-		fetches(1, standin.Claims{"scope": "openid"})
+		fetches(1, standintest.Claims{"scope": "openid"})
 	})
 }
 
 // A key that is new while the tenant is down is no fault of the caller, whose app
 // would sign the user out after a 401.
 func TestAnUnknownKeyDuringAnOutage(t *testing.T) {
-	for name, fault := range map[string]standin.Fault{
-		"hang up": standin.HangUp(), "hang": standin.Hang(), "503": standin.Status(503), "429": standin.Status(429),
-		"nonsense": standin.Answer(200, "text/html", "<p>"),
+	for name, fault := range map[string]standintest.Fault{
+		"hang up": standintest.HangUp(), "hang": standintest.Hang(), "503": standintest.Status(503), "429": standintest.Status(429),
+		"nonsense": standintest.Answer(200, "text/html", "<p>"),
 	} {
 		forging(t, nil, func(f *forger) {
 			known := f.claimed(nil)
@@ -500,7 +502,7 @@ func TestAnUnknownKeyDuringAnOutage(t *testing.T) {
 			if took := time.Since(back); took > 35*time.Second {
 				t.Errorf("%s: the new key is accepted %v after the tenant's return, want 35s at most", name, took)
 			}
-			if err := f.verify(f.headed(standin.Claims{"kid": "unknown"})); err != problem.UnknownKey {
+			if err := f.verify(f.headed(standintest.Claims{"kid": "unknown"})); err != problem.UnknownKey {
 				t.Errorf("%s: verify(unknown kid) after the outage = %v, want %v", name, err, problem.UnknownKey)
 			}
 		})
@@ -520,7 +522,7 @@ func TestARevokedKeyIsRefusedWithin15Minutes(t *testing.T) {
 
 func TestARememberedTokenExpires(t *testing.T) {
 	forging(t, nil, func(f *forger) {
-		token := f.claimed(standin.Claims{"exp": time.Now().Add(time.Minute).Unix()})
+		token := f.claimed(standintest.Claims{"exp": time.Now().Add(time.Minute).Unix()})
 		f.want("new", token, nil)
 		time.Sleep(time.Minute + 30*time.Second - time.Millisecond)
 		f.want("within the leeway", token, nil)
@@ -531,9 +533,9 @@ func TestARememberedTokenExpires(t *testing.T) {
 
 func TestKeysServeForADayWithoutTheTenant(t *testing.T) {
 	forging(t, nil, func(f *forger) {
-		token := f.claimed(standin.Claims{"exp": time.Now().Add(72 * time.Hour).Unix()})
+		token := f.claimed(standintest.Claims{"exp": time.Now().Add(72 * time.Hour).Unix()})
 		f.want("before", token, nil)
-		f.Misbehave(standin.Status(503))
+		f.Misbehave(standintest.Status(503))
 		time.Sleep(24*time.Hour - time.Millisecond)
 		f.want("after almost a day", token, nil)
 		time.Sleep(time.Millisecond)
@@ -553,7 +555,7 @@ func TestKeysServeForADayWithoutTheTenant(t *testing.T) {
 // every refusal is one of the table.
 func FuzzToken(f *testing.F) {
 	forge := newForger(f, func(c *config) { c.Organizations = []string{"org_1", "acme"} })
-	honest := forge.claimed(standin.Organization("org_1", ""))
+	honest := forge.claimed(standintest.Organization("org_1", ""))
 	if err := forge.verify(honest); err != nil {
 		f.Fatal(err)
 	}

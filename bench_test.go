@@ -9,18 +9,18 @@ import (
 	"sync"
 	"testing"
 
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 	"itwin-token-server/internal/telemetry"
 )
 
 // manyTokens are tokens of as many users. Signing takes a millisecond each.
-func manyTokens(s *standin.Standin, n int) []string {
+func manyTokens(s *standintest.Standin, n int) []string {
 	tokens := make([]string, n)
 	var signers sync.WaitGroup
 	for signer := range 2 {
 		signers.Go(func() {
 			for i := signer; i < n; i += 2 {
-				tokens[i] = s.Tenant.AccessToken(testAudience, standin.Claims{"sub": "auth0|" + strconv.Itoa(i)})
+				tokens[i] = s.Tenant.AccessToken(testAudience, standintest.Claims{"sub": "auth0|" + strconv.Itoa(i)})
 			}
 		})
 	}
@@ -29,7 +29,7 @@ func manyTokens(s *standin.Standin, n int) []string {
 }
 
 // warm is a service that has its keys and its token, and a full set of checks.
-func warm(t testing.TB, s *standin.Standin) *service {
+func warm(t testing.TB, s *standintest.Standin) *service {
 	c := testConfig(s)
 	c.RequiredScopes = []string{"openid"}
 	d := newService(c, s.Transport(), telemetry.NewLog(io.Discard, "text", slog.LevelInfo))
@@ -59,7 +59,7 @@ func request(token string) *http.Request {
 
 // distinct runs f with tokens of which none is seen twice by one service.
 func distinct(b *testing.B, f func(s *service, routes http.Handler, token string)) {
-	s := standin.ForTest(b)
+	s := standintest.New(b)
 	tokens := manyTokens(s, 2000)
 	b.ReportAllocs()
 	var d *service
@@ -90,7 +90,7 @@ func BenchmarkHandlerDistinct(b *testing.B) {
 }
 
 func BenchmarkHandlerRepeated(b *testing.B) {
-	s := standin.ForTest(b)
+	s := standintest.New(b)
 	d, r := warm(b, s).routes(nil), request(s.Tenant.AccessToken(testAudience))
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
@@ -104,7 +104,7 @@ func BenchmarkHandlerRepeated(b *testing.B) {
 // The hot path's allocations, with a margin over what they are: 101 and 2 a
 // request. What adds one for each request shows here, not in production.
 func TestHotPathAllocations(t *testing.T) {
-	s := standin.ForTest(t)
+	s := standintest.New(t)
 	d := warm(t, s)
 	routes := d.routes(nil)
 	tokens := manyTokens(s, 120)

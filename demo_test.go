@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"itwin-token-server/internal/demo"
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 )
 
 // With the shortest life that the demo allows, every token that is served is valid and
@@ -17,7 +17,7 @@ func TestShortestTokenLifeOfTheDemo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := prepare(t, nil)
 		f.s.IMS.SetLife(demo.MinTokenLife)
-		f.s.IMS.Misbehave(standin.Delay(100 * time.Millisecond))
+		f.s.IMS.Misbehave(standintest.Delay(100 * time.Millisecond))
 		f.run(t)
 		for range 300 {
 			text := f.getToken("Accept", "application/json").Body.String()

@@ -19,7 +19,7 @@ import (
 
 	"itwin-token-server/internal/fresh"
 	"itwin-token-server/internal/problem"
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 	"itwin-token-server/internal/telemetry"
 	"itwin-token-server/internal/upstream"
 )
@@ -27,8 +27,8 @@ import (
 // A fixture is a service with its stand-ins and its log.
 type fixture struct {
 	*service
-	s       *standin.Standin
-	log     *standin.Log
+	s       *standintest.Standin
+	log     *standintest.Log
 	handler http.Handler
 }
 
@@ -43,12 +43,12 @@ func start(t testing.TB, change func(*config)) *fixture {
 // prepare returns a service that does not fetch yet.
 func prepare(t testing.TB, change func(*config)) *fixture {
 	t.Helper()
-	s := standin.ForTest(t)
+	s := standintest.New(t)
 	c := testConfig(s)
 	if change != nil {
 		change(&c)
 	}
-	log := new(standin.Log)
+	log := new(standintest.Log)
 	service := newService(c, s.Transport(), telemetry.NewLog(log, "text", slog.LevelInfo))
 	t.Cleanup(func() {
 		w := httptest.NewRecorder()
@@ -103,7 +103,7 @@ func TestAGoodTokenGetsTheITwinToken(t *testing.T) {
 		if issued := f.s.IMS.Issued(); len(issued) != 1 || resp.Body.String() != "Bearer "+issued[0] {
 			t.Errorf("the body is not exactly Bearer and the token that IMS issued")
 		}
-		many := standin.Claims{"permissions": slices.Repeat([]string{"read:items"}, 350)} // 6 KiB
+		many := standintest.Claims{"permissions": slices.Repeat([]string{"read:items"}, 350)} // 6 KiB
 		if resp := f.send(f.s.Tenant.AccessToken(testAudience, many)); resp.Code != 200 {
 			t.Errorf("a token with 350 permissions: status %d, want 200", resp.Code)
 		}
@@ -147,7 +147,7 @@ func TestJSON(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	serving(t, func(c *config) { c.RequiredScopes = []string{"itwin", "read"} }, func(f *fixture) {
-		token := f.s.Tenant.AccessToken(testAudience, standin.Claims{"scope": "itwin read"})
+		token := f.s.Tenant.AccessToken(testAudience, standintest.Claims{"scope": "itwin read"})
 		good := "Bearer " + token
 		type refusal struct {
 			name          string
@@ -169,7 +169,7 @@ func TestRefusals(t *testing.T) {
 			{"the scheme twice, in another case", []string{"bearer  BEARER " + token}, 401, problem.TwoSchemes},
 			{"rubbish", []string{"Bearer \x00\xff<>\"\\"}, 401, problem.NotJWT},
 			{"a token too long", []string{"Bearer " + strings.Repeat("a", maxToken+1)}, 401, problem.TooLong},
-			{"expired", []string{"Bearer " + f.s.Tenant.AccessToken(testAudience, standin.Claims{"exp": 1})}, 401, problem.Expired},
+			{"expired", []string{"Bearer " + f.s.Tenant.AccessToken(testAudience, standintest.Claims{"exp": 1})}, 401, problem.Expired},
 			{"no scope", []string{"Bearer " + f.s.Tenant.AccessToken(testAudience)}, 403, problem.Scope},
 		}
 		for _, empty := range []string{ // what programs send that had no token yet
@@ -279,7 +279,7 @@ func TestTheWorstTokenThatFitsIsCheapToRefuse(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"9e9", "5e-9 and 123456789012345678901", `\"9e9`, "true"} { // no number
-		check(text, f.claimed(standin.Claims{"x": text, "y": []any{true, false, nil, -1.5}}), nil)
+		check(text, f.claimed(standintest.Claims{"x": text, "y": []any{true, false, nil, -1.5}}), nil)
 	}
 }
 
@@ -335,20 +335,20 @@ func TestEveryAnswerHasTheHeaders(t *testing.T) {
 func TestOutagesAreNotTheCallersFault(t *testing.T) {
 	for _, tt := range []struct {
 		name       string
-		auth0, ims standin.Fault
+		auth0, ims standintest.Fault
 		status     int
 		took       time.Duration
 	}{
-		{name: "Auth0 says 503", auth0: standin.Status(503), status: 503},
-		{name: "Auth0 speaks HTML", auth0: standin.Answer(200, "text/html", "<p>"+standin.Canary), status: 503},
-		{name: "Auth0 hangs", auth0: standin.Hang(), status: 503, took: 10 * time.Second},
-		{name: "both hang up", auth0: standin.HangUp(), ims: standin.HangUp(), status: 503},
-		{name: "IMS refuses", ims: standin.Answer(401, "application/json", `{"error":"invalid_client"}`), status: 502},
-		{name: "IMS says 503", ims: standin.Status(503), status: 502},
-		{name: "IMS speaks HTML", ims: standin.Answer(200, "text/html", "<p>"+standin.Canary), status: 502},
-		{name: "IMS redirects", ims: standin.Redirect("/elsewhere"), status: 502},
-		{name: "IMS hangs up", ims: standin.HangUp(), status: 503},
-		{name: "IMS hangs", ims: standin.Hang(), status: 504, took: 10 * time.Second},
+		{name: "Auth0 says 503", auth0: standintest.Status(503), status: 503},
+		{name: "Auth0 speaks HTML", auth0: standintest.Answer(200, "text/html", "<p>"+standintest.Canary), status: 503},
+		{name: "Auth0 hangs", auth0: standintest.Hang(), status: 503, took: 10 * time.Second},
+		{name: "both hang up", auth0: standintest.HangUp(), ims: standintest.HangUp(), status: 503},
+		{name: "IMS refuses", ims: standintest.Answer(401, "application/json", `{"error":"invalid_client"}`), status: 502},
+		{name: "IMS says 503", ims: standintest.Status(503), status: 502},
+		{name: "IMS speaks HTML", ims: standintest.Answer(200, "text/html", "<p>"+standintest.Canary), status: 502},
+		{name: "IMS redirects", ims: standintest.Redirect("/elsewhere"), status: 502},
+		{name: "IMS hangs up", ims: standintest.HangUp(), status: 503},
+		{name: "IMS hangs", ims: standintest.Hang(), status: 504, took: 10 * time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			f := prepare(t, nil)
@@ -372,7 +372,7 @@ func TestOutagesAreNotTheCallersFault(t *testing.T) {
 				t.Errorf("%s: an opaque token gets %d, want 401", tt.name, bad.Code)
 			}
 			text := resp.Body.String()
-			if !strings.HasPrefix(text, `{"error":"temporarily_unavailable"`) || strings.Contains(text+f.log.String(), standin.Canary) {
+			if !strings.HasPrefix(text, `{"error":"temporarily_unavailable"`) || strings.Contains(text+f.log.String(), standintest.Canary) {
 				t.Errorf("%s: the body is %s, the log is\n%s", tt.name, text, f.log)
 			}
 			f.s.Tenant.Behave()
@@ -397,7 +397,7 @@ func TestWaitingRequestsEnd(t *testing.T) {
 			}
 		}
 		wait()
-		f.s.Tenant.Misbehave(standin.Delay(6 * time.Second))
+		f.s.Tenant.Misbehave(standintest.Delay(6 * time.Second))
 		background(t, f.users.keys.Run)
 		synctest.Wait()
 		wait() // for the keys, and then for the token
@@ -408,17 +408,17 @@ func TestWaitingRequestsEnd(t *testing.T) {
 // Upstream's Retry-After reaches the callers, and holds for everything that is sent.
 func TestCallersGetTheRemainingPause(t *testing.T) {
 	for _, tt := range []struct {
-		upstream func(*standin.Standin) *standin.Server
+		upstream func(*standintest.Standin) *standintest.Server
 		status   int
 		reason   string
 	}{
-		{func(s *standin.Standin) *standin.Server { return &s.Tenant.Server }, 503, "no_keys"},
-		{func(s *standin.Standin) *standin.Server { return &s.IMS.Server }, 502, "itwin_throttled"},
+		{func(s *standintest.Standin) *standintest.Server { return &s.Tenant.Server }, 503, "no_keys"},
+		{func(s *standintest.Standin) *standintest.Server { return &s.IMS.Server }, 502, "itwin_throttled"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			f := prepare(t, nil)
 			server := tt.upstream(f.s)
-			server.Misbehave(standin.Throttle("12"))
+			server.Misbehave(standintest.Throttle("12"))
 			f.run(t)
 			synctest.Wait()
 			time.Sleep(500 * time.Millisecond)
@@ -441,7 +441,7 @@ func TestCallersWithANewKeyGetTheRemainingPause(t *testing.T) {
 	serving(t, nil, func(f *fixture) {
 		f.getToken()
 		f.s.Tenant.Rotate()
-		f.s.Tenant.Misbehave(standin.Throttle("120"))
+		f.s.Tenant.Misbehave(standintest.Throttle("120"))
 		token := f.s.Tenant.SignWith(f.s.Tenant.NextKey(), nil, f.s.Tenant.Claims(testAudience))
 		if resp := f.send(token); resp.Code != 503 || resp.Header().Get("Retry-After") != "120" {
 			t.Errorf("%d with Retry-After %s, want 503 with 120", resp.Code, resp.Header().Get("Retry-After"))
@@ -462,7 +462,7 @@ func TestRetryAfter(t *testing.T) {
 func TestACallerThatDisconnectsDisturbsNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := prepare(t, nil)
-		f.s.IMS.Misbehave(standin.Delay(2 * time.Second))
+		f.s.IMS.Misbehave(standintest.Delay(2 * time.Second))
 		f.run(t)
 		ctx, leave := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, leave)
@@ -492,8 +492,8 @@ func TestReadiness(t *testing.T) {
 		ready(503, "not ready: no iTwin token yet")
 		background(t, f.tokens.Run)
 		ready(200, "ready")
-		f.s.Tenant.Misbehave(standin.HangUp())
-		f.s.IMS.Misbehave(standin.HangUp())
+		f.s.Tenant.Misbehave(standintest.HangUp())
+		f.s.IMS.Misbehave(standintest.HangUp())
 		time.Sleep(25 * time.Hour) // everything has died of age
 		ready(200, "ready")
 		f.draining.Store(true)
@@ -504,7 +504,7 @@ func TestReadiness(t *testing.T) {
 func TestTheLogHoldsWhatAnAuditNeedsAndNoMore(t *testing.T) {
 	serving(t, func(c *config) { c.RequiredScopes = []string{"openid"} }, func(f *fixture) {
 		f.getToken()
-		sub := func(text string) standin.Claims { return standin.Claims{"sub": text, "name": "Jane Doe"} }
+		sub := func(text string) standintest.Claims { return standintest.Claims{"sub": text, "name": "Jane Doe"} }
 		issued := f.s.IMS.Issued()[0]
 		sum := sha256.Sum256([]byte(issued))
 		handedOut := "token=" + hex.EncodeToString(sum[:])[:12]
@@ -558,7 +558,7 @@ func TestMetrics(t *testing.T) {
 			`request_duration_seconds_count 2`, `grants_total{result="ok"} 1`, `key_fetches_total{result="ok"} 1`,
 			"grant_duration_seconds_count 1", "key_fetch_duration_seconds_count 1",
 			fmt.Sprint("token_expiry_timestamp_seconds ", begun.Add(time.Hour).Unix()))
-		f.s.Tenant.Misbehave(standin.HangUp())
+		f.s.Tenant.Misbehave(standintest.HangUp())
 		time.Sleep(2 * time.Hour)
 		want(`grants_total{result="unreachable"} 0`, "keys_age_seconds 7200") // since the last good fetch
 	})

@@ -22,7 +22,7 @@ import (
 	"testing"
 	"time"
 
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 	"itwin-token-server/internal/telemetry"
 )
 
@@ -30,13 +30,13 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 // A process is a program that runs until the test stops it.
 type process struct {
-	stdout, stderr *standin.Log
+	stdout, stderr *standintest.Log
 	stop           func() error // as Ctrl-C does; returns run's error
 }
 
 func startProgram(t *testing.T, p program) *process {
 	t.Helper()
-	l := &process{stdout: new(standin.Log), stderr: new(standin.Log)}
+	l := &process{stdout: new(standintest.Log), stderr: new(standintest.Log)}
 	p.stdout, p.stderr = l.stdout, l.stderr
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -60,7 +60,7 @@ func (p *process) wantEnd(t *testing.T) {
 
 // runOnce runs a command that ends by itself.
 func runOnce(p program) (stdout, stderr string, err error) {
-	out, log := new(standin.Log), new(standin.Log)
+	out, log := new(standintest.Log), new(standintest.Log)
 	p.stdout, p.stderr = out, log
 	if p.stdin == nil {
 		p.stdin = strings.NewReader("")
@@ -70,7 +70,7 @@ func runOnce(p program) (stdout, stderr string, err error) {
 }
 
 // settingsOf is the environment of a server that uses the stand-ins; more wins.
-func settingsOf(s *standin.Standin, more ...string) []string {
+func settingsOf(s *standintest.Standin, more ...string) []string {
 	return append([]string{
 		prefix + "CLIENT_ID=" + s.IMS.ClientID(), prefix + "CLIENT_SECRET=" + s.IMS.ClientSecret(),
 		prefix + "AUTH0_DOMAIN=" + s.Tenant.Domain(), prefix + "AUTH0_AUDIENCE=" + testAudience,
@@ -207,7 +207,7 @@ func TestAddressesInUse(t *testing.T) {
 	}
 	defer taken.Close()
 	_, port, _ := net.SplitHostPort(taken.Addr().String())
-	s := standin.ForTest(t)
+	s := standintest.New(t)
 	for _, tt := range []struct{ command, setting, value string }{
 		{"serve", prefix + "PORT", port}, {"demo", prefix + "PORT", port}, {"serve", prefix + "METRICS_ADDR", taken.Addr().String()},
 	} {
@@ -221,7 +221,7 @@ func TestAddressesInUse(t *testing.T) {
 // The settings are from a file as a Windows editor writes it.
 func TestServe(t *testing.T) {
 	t.Parallel()
-	s := standin.ForTest(t)
+	s := standintest.New(t)
 	s.IMS.SetClient("service-x", awkward)
 	dir := folder(t, ".env.local", "\ufeff"+strings.Join([]string{
 		"# settings", "export " + prefix + "CLIENT_ID=service-x", prefix + "CLIENT_SECRET='" + awkward + "'",
@@ -257,9 +257,9 @@ func TestServe(t *testing.T) {
 
 func TestItServesBeforeItHasFetched(t *testing.T) {
 	t.Parallel()
-	s := standin.ForTest(t)
-	s.Tenant.Misbehave(standin.Hang())
-	s.IMS.Misbehave(standin.Hang())
+	s := standintest.New(t)
+	s.Tenant.Misbehave(standintest.Hang())
+	s.IMS.Misbehave(standintest.Hang())
 	server := startProgram(t, program{environ: settingsOf(s), transport: s.Transport()})
 	url := server.stderr.Await(t, `url=(http://localhost:\d+)/getToken`)
 	if got := fetch(t, &http.Client{Timeout: 8 * time.Second}, url+"/healthz", ""); got != "ok\n" {
@@ -271,7 +271,7 @@ func TestItServesBeforeItHasFetched(t *testing.T) {
 // With a certificate it serves https, and its metrics have the certificate's end.
 func TestServeTLS(t *testing.T) {
 	t.Parallel()
-	s := standin.ForTest(t)
+	s := standintest.New(t)
 	dir, web := tlsFiles(t)
 	free := must(net.Listen("tcp", "127.0.0.1:0"))
 	free.Close()

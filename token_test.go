@@ -13,12 +13,12 @@ import (
 	"time"
 
 	"itwin-token-server/internal/fresh"
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 	"itwin-token-server/internal/upstream"
 )
 
 // oneGrant makes one grant.
-func oneGrant(t *testing.T, s *standin.Standin, change func(*config)) (string, time.Duration, error) {
+func oneGrant(t *testing.T, s *standintest.Standin, change func(*config)) (string, time.Duration, error) {
 	t.Helper()
 	c := testConfig(s)
 	if change != nil {
@@ -28,7 +28,7 @@ func oneGrant(t *testing.T, s *standin.Standin, change func(*config)) (string, t
 }
 
 func TestGrant(t *testing.T) {
-	s := standin.ForTest(t)
+	s := standintest.New(t)
 	s.IMS.Misbehave(func(w http.ResponseWriter, r *http.Request, honest http.Handler) {
 		if _, _, basic := r.BasicAuth(); !basic || r.PostFormValue("client_secret") != "" {
 			t.Error("the secret is not in HTTP Basic alone")
@@ -42,7 +42,7 @@ func TestGrant(t *testing.T) {
 }
 
 func TestSecretsArriveUnchanged(t *testing.T) {
-	s := standin.ForTest(t)
+	s := standintest.New(t)
 	file := filepath.Join(t.TempDir(), "secret")
 	for _, text := range []string{
 		`+/=:%&$#"`, `a b`, ` lead and trail `, `100%25`, `pa$WORD`, `it's`, `"quoted"`, `back\slash\n`, `a+b/c==`, "é€😀", `#comment`, `a=b&c=d`,
@@ -67,14 +67,14 @@ func TestSecretsArriveUnchanged(t *testing.T) {
 }
 
 func TestRefusedGrants(t *testing.T) {
-	s := standin.ForTest(t)
-	oauthError := func(code string) standin.Fault {
-		return standin.Answer(400, "application/json", `{"error":`+code+`,"error_description":"`+standin.Canary+`"}`)
+	s := standintest.New(t)
+	oauthError := func(code string) standintest.Fault {
+		return standintest.Answer(400, "application/json", `{"error":`+code+`,"error_description":"`+standintest.Canary+`"}`)
 	}
 	for _, tt := range []struct {
 		name   string
 		change func(*config)
-		fault  standin.Fault
+		fault  standintest.Fault
 		names  string // what the error names: IMS's error code, a setting, or the status
 		kind   upstream.Kind
 	}{
@@ -85,13 +85,13 @@ func TestRefusedGrants(t *testing.T) {
 		{"an application of another type, in other words", nil, oauthError(`"invalid_grant"`), "invalid_grant: use an application of type Service", upstream.Refused},
 		{"another server", nil, oauthError(`"unsupported_grant_type"`), "unsupported_grant_type: check ITM_TOKEN_SERVER_AUTHORITY", upstream.Refused},
 		{"another protocol", nil, oauthError(`"invalid_request"`), "invalid_request: check ITM_TOKEN_SERVER_AUTHORITY", upstream.Refused},
-		{"an unknown error code", nil, oauthError(`"` + standin.Canary + `"`), "status 400 without a known error code: check ITM_TOKEN_SERVER_AUTHORITY", upstream.Refused},
+		{"an unknown error code", nil, oauthError(`"` + standintest.Canary + `"`), "status 400 without a known error code: check ITM_TOKEN_SERVER_AUTHORITY", upstream.Refused},
 		{"an error code that is a number", nil, oauthError("7"), "status 400 without a known error code: check ITM_TOKEN_SERVER_AUTHORITY", upstream.Refused},
-		{"503", nil, standin.Status(503), "status 503: IMS has a problem", upstream.Refused},
-		{"429", nil, standin.Status(429), "status 429", upstream.Throttled},
-		{"404", nil, standin.Status(404), "status 404 without a known error code: check ITM_TOKEN_SERVER_AUTHORITY", upstream.Refused},
-		{"throttled", nil, standin.Throttle("12"), "asked to wait 12 s", upstream.Throttled},
-		{"HTML", nil, standin.Answer(200, "text/html", "<p>"+standin.Canary), "check ITM_TOKEN_SERVER_AUTHORITY", upstream.Nonsense},
+		{"503", nil, standintest.Status(503), "status 503: IMS has a problem", upstream.Refused},
+		{"429", nil, standintest.Status(429), "status 429", upstream.Throttled},
+		{"404", nil, standintest.Status(404), "status 404 without a known error code: check ITM_TOKEN_SERVER_AUTHORITY", upstream.Refused},
+		{"throttled", nil, standintest.Throttle("12"), "asked to wait 12 s", upstream.Throttled},
+		{"HTML", nil, standintest.Answer(200, "text/html", "<p>"+standintest.Canary), "check ITM_TOKEN_SERVER_AUTHORITY", upstream.Nonsense},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s.IMS.Misbehave(tt.fault)
@@ -100,7 +100,7 @@ func TestRefusedGrants(t *testing.T) {
 			if !errors.As(err, &failed) || failed.Kind != tt.kind || !strings.HasPrefix(failed.Text, "ims.bentley.test: ") || !strings.Contains(failed.Text, tt.names) {
 				t.Errorf("grant = %v, want ims.bentley.test: … %s … (%s)", err, tt.names, tt.kind)
 			}
-			if strings.Contains(err.Error(), standin.Canary) {
+			if strings.Contains(err.Error(), standintest.Canary) {
 				t.Errorf("grant = %v, with IMS's own text", err)
 			}
 		})
@@ -147,13 +147,13 @@ func wantGrant(t *testing.T, body string, want time.Duration) {
 
 // renewing runs a test in a bubble with a token that is renewed. IMS issues tokens of
 // the life, each after the delay.
-func renewing(t *testing.T, life, delay time.Duration, test func(s *standin.Standin, tokens *fresh.Value[*itwinToken])) {
+func renewing(t *testing.T, life, delay time.Duration, test func(s *standintest.Standin, tokens *fresh.Value[*itwinToken])) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := standin.ForTest(t)
+		s := standintest.New(t)
 		s.IMS.SetLife(life)
 		if delay > 0 {
-			s.IMS.Misbehave(standin.Delay(delay))
+			s.IMS.Misbehave(standintest.Delay(delay))
 		}
 		tokens := newTokens(testConfig(s), s.Transport(), nil)
 		background(t, tokens.Run)
@@ -172,7 +172,7 @@ func getToken(tokens *fresh.Value[*itwinToken]) (*itwinToken, time.Duration, err
 
 func TestShortTokensAndASlowIMS(t *testing.T) {
 	const life = 20 * time.Second
-	renewing(t, life, time.Second, func(s *standin.Standin, tokens *fresh.Value[*itwinToken]) {
+	renewing(t, life, time.Second, func(s *standintest.Standin, tokens *fresh.Value[*itwinToken]) {
 		for range 6000 { // ten minutes
 			token, took, err := getToken(tokens)
 			if err != nil || took != 0 {
@@ -192,8 +192,8 @@ func TestShortTokensAndASlowIMS(t *testing.T) {
 
 func TestTheTokenServesUntilItsLastSecondsWhenIMSIsDown(t *testing.T) {
 	for life, last := range map[time.Duration]time.Duration{time.Hour: 5 * time.Second, 20 * time.Second: 2 * time.Second, 50 * time.Second: 5 * time.Second} {
-		renewing(t, life, 0, func(s *standin.Standin, tokens *fresh.Value[*itwinToken]) {
-			s.IMS.Misbehave(standin.HangUp())
+		renewing(t, life, 0, func(s *standintest.Standin, tokens *fresh.Value[*itwinToken]) {
+			s.IMS.Misbehave(standintest.HangUp())
 			time.Sleep(life - last - time.Millisecond)
 			if _, took, err := getToken(tokens); err != nil || took != 0 {
 				t.Errorf("life %v: before the last %v: a token after %v, %v; want one at once", life, last, took, err)
@@ -209,7 +209,7 @@ func TestTheTokenServesUntilItsLastSecondsWhenIMSIsDown(t *testing.T) {
 // The lifetime counts from the request: IMS may have issued the token at any
 // moment after it.
 func TestASlowGrantDoesNotExtendTheToken(t *testing.T) {
-	renewing(t, time.Minute, 8*time.Second, func(_ *standin.Standin, tokens *fresh.Value[*itwinToken]) {
+	renewing(t, time.Minute, 8*time.Second, func(_ *standintest.Standin, tokens *fresh.Value[*itwinToken]) {
 		if left := time.Until(tokens.Last().expiry); left != 52*time.Second {
 			t.Errorf("%v left after a grant of 8 s, want 52 s", left)
 		}
@@ -221,10 +221,10 @@ func TestASlowGrantDoesNotExtendTheToken(t *testing.T) {
 func FuzzGrant(f *testing.F) {
 	f.Add(200, []byte(`{"access_token":"a","token_type":"Bearer","expires_in":3600}`))
 	f.Add(200, []byte(`{"access_token":"a b","expires_in":"1e9"}`))
-	f.Add(200, []byte(`{"access_token":"`+standin.Canary+`","token_type":"mac"}`))
-	f.Add(400, []byte(`{"error":"invalid_client","error_description":"`+standin.Canary+`"}`))
-	f.Add(400, []byte(`{"error":"`+standin.Canary+`"}`))
-	f.Add(503, []byte(`<html>`+standin.Canary))
+	f.Add(200, []byte(`{"access_token":"`+standintest.Canary+`","token_type":"mac"}`))
+	f.Add(400, []byte(`{"error":"invalid_client","error_description":"`+standintest.Canary+`"}`))
+	f.Add(400, []byte(`{"error":"`+standintest.Canary+`"}`))
+	f.Add(503, []byte(`<html>`+standintest.Canary))
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		answer := upstream.Answer{Host: "ims.test", Status: status, Body: body}
 		access, life, err := parseGrant(answer)
@@ -236,7 +236,7 @@ func FuzzGrant(f *testing.F) {
 				continue
 			}
 			var failed *upstream.Error
-			if !errors.As(err, &failed) || strings.Contains(err.Error(), standin.Canary) {
+			if !errors.As(err, &failed) || strings.Contains(err.Error(), standintest.Canary) {
 				t.Fatalf("an answer of %q makes the error %v", body, err)
 			}
 		}
@@ -246,7 +246,7 @@ func FuzzGrant(f *testing.F) {
 func TestARotatedSecretNeedsNoRestart(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "secret")
 	synctest.Test(t, func(t *testing.T) {
-		s := standin.ForTest(t)
+		s := standintest.New(t)
 		c := testConfig(s)
 		c.ClientSecret, c.SecretFile = secret{}, file
 		rotate := func(text string) {

@@ -19,14 +19,14 @@ import (
 	"testing"
 	"time"
 
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 )
 
 const audience = "https://tokens.example.com"
 
 // cluster is replicas of the server behind nginx, which share a tenant.
 type cluster struct {
-	tenant   *standin.Tenant
+	tenant   *standintest.Tenant
 	replicas []*replica
 	url      string // of getToken, at nginx
 	client   *http.Client
@@ -35,7 +35,7 @@ type cluster struct {
 // replica is a server with an IMS of its own, which counts its grants.
 type replica struct {
 	process
-	ims     *standin.IMS
+	ims     *standintest.IMS
 	metrics string // an address
 
 	mu      sync.Mutex // guards what follows
@@ -49,7 +49,7 @@ func startCluster(t *testing.T) *cluster {
 	c := &cluster{}
 	var ca []byte
 	for i := range replicas {
-		s := standin.StartForTest(t)
+		s := standintest.Start(t)
 		ca = append(ca, s.CACert()...)
 		if i == 0 {
 			c.tenant = s.Tenant

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 )
 
 // nasty texts would confuse a terminal, or a reader of the log's lines.
@@ -46,18 +46,18 @@ func TestLogInjection(t *testing.T) {
 		p.getToken(f.record(token)).want(t, "a token", status)
 	}
 	for _, text := range nasty {
-		for _, header := range []standin.Claims{{"kid": text}, {"typ": text}, {"alg": text}, {"jku": text, "crit": []string{text}}} {
+		for _, header := range []standintest.Claims{{"kid": text}, {"typ": text}, {"alg": text}, {"jku": text, "crit": []string{text}}} {
 			getToken(f.Tenant.Sign(header, f.Tenant.Claims(audience)), 401)
 		}
 		for claim, status := range map[string]int{"iss": 401, "aud": 401, "scope": 200, "sub": 200} {
-			getToken(f.Tenant.AccessToken(audience, standin.Claims{claim: text}), status)
+			getToken(f.Tenant.AccessToken(audience, standintest.Claims{claim: text}), status)
 		}
 		p.get("/"+url.PathEscape(text), "").want(t, "a nasty path", 404)
 		p.sendRaw(text)
 	}
 	getToken(f.Tenant.IDToken(appID), 200)
-	getToken(f.Tenant.IDToken(appID, standin.Claims{"sub": "email|jane.doe@example.com"}), 200)
-	getToken(f.Tenant.IDToken(appID, standin.Claims{"exp": time.Now().Add(-time.Minute).Unix()}), 401)
+	getToken(f.Tenant.IDToken(appID, standintest.Claims{"sub": "email|jane.doe@example.com"}), 200)
+	getToken(f.Tenant.IDToken(appID, standintest.Claims{"exp": time.Now().Add(-time.Minute).Unix()}), 401)
 	getToken(f.Tenant.OpaqueToken(), 401)
 	p.get("/getToken/"+f.userToken(), "").want(t, "a token in the path", 404)
 	p.get("/getToken?access_token="+f.userToken(), "").want(t, "a token in the query", 401)

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 )
 
 // kill -9 under load: each answered request has its line in the log.
@@ -47,12 +47,12 @@ func TestShutdown(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name   string
-		fault  standin.Fault // of IMS
+		fault  standintest.Fault // of IMS
 		status []int
 	}{
 		{"busy", nil, []int{200}},
-		{"IMS slow", standin.Delay(4 * time.Second), []int{200}},
-		{"IMS hangs", standin.Hang(), []int{503, 504}},
+		{"IMS slow", standintest.Delay(4 * time.Second), []int{200}},
+		{"IMS hangs", standintest.Hang(), []int{503, 504}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -86,7 +86,7 @@ func TestShutdown(t *testing.T) {
 func TestSecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.IMS.Misbehave(standin.Hang())
+	f.IMS.Misbehave(standintest.Hang())
 	p := f.start()
 	p.load(1, 0, f.userToken) // so that there is something to wait for
 	for range 2 {

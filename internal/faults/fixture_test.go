@@ -12,7 +12,7 @@ import (
 	"sync"
 	"testing"
 
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 )
 
 const (
@@ -23,7 +23,7 @@ const (
 
 // A fixture is the stand-ins of Auth0 and IMS, and the tokens made for a test.
 type fixture struct {
-	*standin.Standin
+	*standintest.Standin
 	t  *testing.T
 	ca string // the file with the stand-ins' certificate
 
@@ -33,7 +33,7 @@ type fixture struct {
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	f := &fixture{Standin: standin.StartForTest(t), t: t, ca: filepath.Join(t.TempDir(), "ca.pem"), prefixes: map[string]bool{}}
+	f := &fixture{Standin: standintest.Start(t), t: t, ca: filepath.Join(t.TempDir(), "ca.pem"), prefixes: map[string]bool{}}
 	if err := os.WriteFile(f.ca, f.CACert(), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func (f *fixture) record(token string) string {
 func (f *fixture) userToken() string { return f.tokenOf("auth0|" + rand.Text()) }
 
 func (f *fixture) tokenOf(sub string) string {
-	return f.record(f.Tenant.AccessToken(audience, standin.Claims{"sub": sub}))
+	return f.record(f.Tenant.AccessToken(audience, standintest.Claims{"sub": sub}))
 }
 
 func (f *fixture) userTokens(n int) []string {
@@ -94,7 +94,7 @@ func (f *fixture) secrets() map[string]string {
 		"the client secret":               secret,
 		"the client secret, form-encoded": url.QueryEscape(secret),
 		"the client secret, in Basic":     base64.StdEncoding.EncodeToString([]byte(pair)),
-		"upstream's error text":           standin.Canary,
+		"upstream's error text":           standintest.Canary,
 		"upstream's page":                 "Something is wrong",
 		"the user's name":                 "Jane Doe",
 		"the user's e-mail address":       "jane.doe",

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 )
 
 // A flood of random kids, of which some callers disconnect, causes no more key fetches
@@ -21,7 +21,7 @@ func TestFloodOfUnknownKeys(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.IMS.SetLife(20 * time.Second)
-	f.IMS.Misbehave(standin.Delay(3 * time.Second))
+	f.IMS.Misbehave(standintest.Delay(3 * time.Second))
 	p := f.startReady()
 	start := time.Now()
 	known := p.load(4, 20*time.Millisecond, oneOf(f.userTokens(20)...))

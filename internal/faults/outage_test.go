@@ -15,27 +15,27 @@ import (
 	"testing"
 	"time"
 
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 )
 
 // outages are of either server; without a fault it refuses connections.
-var outages = []standin.NamedFault{
+var outages = []standintest.NamedFault{
 	{Name: "connections refused"},
-	{Name: "hangs", Fault: standin.Hang()},
-	{Name: "status 500", Fault: standin.Status(500)},
-	{Name: "a byte at a time", Fault: standin.Drip(20 * time.Millisecond)},
-	{Name: "32 MiB", Fault: standin.Huge(32 << 20)},
+	{Name: "hangs", Fault: standintest.Hang()},
+	{Name: "status 500", Fault: standintest.Status(500)},
+	{Name: "a byte at a time", Fault: standintest.Drip(20 * time.Millisecond)},
+	{Name: "32 MiB", Fault: standintest.Huge(32 << 20)},
 }
 
 // breakDown applies the fault, or with nil makes the server refuse connections.
-func breakDown(s *standin.Server, fault standin.Fault) {
+func breakDown(s *standintest.Server, fault standintest.Fault) {
 	if s.Misbehave(fault); fault == nil {
 		s.Stop()
 	}
 }
 
 // repair ends what breakDown began.
-func repair(t *testing.T, s *standin.Server) {
+func repair(t *testing.T, s *standintest.Server) {
 	t.Helper()
 	s.Behave()
 	if err := s.Restart(); err != nil {
@@ -74,7 +74,7 @@ func (p *process) descriptors() int {
 func (f *fixture) unknownKeys() func() string {
 	_, rest, _ := strings.Cut(f.userToken(), ".")
 	return func() string {
-		header, _ := json.Marshal(standin.Claims{"alg": "RS256", "typ": "JWT", "kid": rand.Text()})
+		header, _ := json.Marshal(standintest.Claims{"alg": "RS256", "typ": "JWT", "kid": rand.Text()})
 		return base64.RawURLEncoding.EncodeToString(header) + "." + rest
 	}
 }

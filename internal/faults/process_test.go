@@ -5,15 +5,15 @@ import (
 	"syscall"
 	"time"
 
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 )
 
 // A process is the program under test.
 type process struct {
 	*fixture
 	cmd    *exec.Cmd
-	addr   string       // host:port
-	log    *standin.Log // all that it wrote
+	addr   string           // host:port
+	log    *standintest.Log // all that it wrote
 	exited chan struct{}
 }
 
@@ -21,7 +21,7 @@ type process struct {
 // its log is checked.
 func (f *fixture) start(settings ...string) *process {
 	f.t.Helper()
-	p := &process{fixture: f, cmd: f.command(f.t.Context(), nil, settings...), log: new(standin.Log), exited: make(chan struct{})}
+	p := &process{fixture: f, cmd: f.command(f.t.Context(), nil, settings...), log: new(standintest.Log), exited: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		f.t.Fatal(err)

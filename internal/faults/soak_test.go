@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 )
 
 var soak = flag.Duration("soak", 10*time.Minute, "how long to soak; the first tenth is compared with the last")
@@ -65,14 +65,14 @@ func TestSoak(t *testing.T) {
 // tokens of 10 s outlast, and 5 s without. The first faults come again at the end,
 // so that the first and the last minute are alike.
 func (f *fixture) breakInTurn(ctx context.Context, signIn func()) {
-	faults := append(standin.Nonsense(),
-		standin.NamedFault{Name: "slow", Fault: standin.Delay(2 * time.Second)},
-		standin.NamedFault{Name: "hangs up", Fault: standin.HangUp()})
+	faults := append(standintest.Nonsense(),
+		standintest.NamedFault{Name: "slow", Fault: standintest.Delay(2 * time.Second)},
+		standintest.NamedFault{Name: "hangs up", Fault: standintest.HangUp()})
 	faults = append(faults, outages...)
 	period := max(1, int(*soak*9/10/(15*time.Second)))
 	for n := 0; ; n++ {
 		kind := n % period
-		server := []*standin.Server{&f.IMS.Server, &f.Tenant.Server}[kind%2]
+		server := []*standintest.Server{&f.IMS.Server, &f.Tenant.Server}[kind%2]
 		breakDown(server, faults[kind%len(faults)].Fault)
 		if !sleep(ctx, 10*time.Second) {
 			return

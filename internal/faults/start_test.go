@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 )
 
 // 500 callers during a cold start cost one key fetch and one grant; the first caller
@@ -16,11 +16,11 @@ import (
 func TestColdStart(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.Tenant.Misbehave(standin.Delay(time.Second))
+	f.Tenant.Misbehave(standintest.Delay(time.Second))
 	connected := make(chan struct{})
 	f.IMS.Misbehave(func(w http.ResponseWriter, r *http.Request, honest http.Handler) {
 		<-connected
-		standin.Delay(2*time.Second)(w, r, honest)
+		standintest.Delay(2*time.Second)(w, r, honest)
 	})
 	tokens := f.userTokens(20)
 	p := f.start()

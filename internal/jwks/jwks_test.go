@@ -18,7 +18,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 	"itwin-token-server/internal/upstream"
 )
 
@@ -26,7 +26,7 @@ type members = map[string]any
 
 // published is the tenant's current key as it publishes it, with changes; a nil
 // value deletes.
-func published(t testing.TB, s *standin.Standin, change members) members {
+func published(t testing.TB, s *standintest.Standin, change members) members {
 	t.Helper()
 	var set struct{ Keys []members }
 	if err := json.Unmarshal(s.Tenant.JWKS(), &set); err != nil {
@@ -87,11 +87,11 @@ func (b body) keys(t testing.TB) map[string]*rsa.PublicKey {
 }
 
 func TestFetch(t *testing.T) {
-	s := standin.ForTest(t)
+	s := standintest.New(t)
 	for _, hex := range []bool{false, true} {
 		s.Tenant.HexX5t(hex)
 		keys := body(s.Tenant.JWKS()).keys(t)
-		for _, want := range []standin.Key{s.Tenant.Key(), s.Tenant.NextKey()} {
+		for _, want := range []standintest.Key{s.Tenant.Key(), s.Tenant.NextKey()} {
 			if got := keys[want.ID]; len(keys) != 2 || got == nil || !got.Equal(&want.Private.PublicKey) {
 				t.Errorf("hex x5t %v: %d keys, or %s is not the tenant's", hex, len(keys), want.ID)
 			}
@@ -146,7 +146,7 @@ var oddities = []struct {
 }
 
 func TestOddKeysAreDroppedOneByOne(t *testing.T) {
-	s := standin.ForTest(t)
+	s := standintest.New(t)
 	neighbour := s.Tenant.NextKey()
 	good := published(t, s, members{"kid": neighbour.ID, "n": base64url(neighbour.Private.N.Bytes())})
 	for _, test := range oddities {
@@ -174,7 +174,7 @@ func TestOddKeysAreDroppedOneByOne(t *testing.T) {
 }
 
 func TestNonsenseHasNoKeys(t *testing.T) {
-	s := standin.ForTest(t)
+	s := standintest.New(t)
 	one := strings.TrimSuffix(strings.TrimPrefix(string(setOf(t, published(t, s, nil))), `{"keys":[`), `]}`)
 	for _, text := range []string{
 		``, `null`, `[]`, `{"keys":null}`, `{"keys":{}}`, `{"keys":` + strings.Repeat("[", 100_000), "\ufeff{}",
@@ -187,12 +187,12 @@ func TestNonsenseHasNoKeys(t *testing.T) {
 }
 
 func TestFailedFetches(t *testing.T) {
-	s := standin.ForTest(t)
-	faults := standin.Nonsense()
+	s := standintest.New(t)
+	faults := standintest.Nonsense()
 	want := map[string]upstream.Kind{"500 with HTML": upstream.Refused} // of all others, Nonsense
 	for status, kind := range map[int]upstream.Kind{204: upstream.Refused, 404: upstream.Refused, 429: upstream.Throttled} {
 		name := fmt.Sprintf("status %d", status)
-		faults = append(faults, standin.NamedFault{Name: name, Fault: standin.Status(status)})
+		faults = append(faults, standintest.NamedFault{Name: name, Fault: standintest.Status(status)})
 		want[name] = kind
 	}
 	for _, test := range faults {
@@ -210,7 +210,7 @@ func TestFailedFetches(t *testing.T) {
 
 // Whatever a tenant publishes, keyfunc refuses none of the keys that are kept.
 func FuzzFetch(f *testing.F) {
-	s := standin.ForTest(f)
+	s := standintest.New(f)
 	for _, test := range oddities {
 		f.Add([]byte(setOf(f, published(f, s, test.change))))
 	}

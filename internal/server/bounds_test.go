@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 )
 
 func TestSlowSendersAreCutOff(t *testing.T) {
@@ -207,7 +207,7 @@ func TestErrorLog(t *testing.T) {
 			t.Errorf("%d lines, %d bytes; want 1, about 4 KiB", strings.Count(log, "\n"), len(log))
 		}
 	})
-	log := new(standin.Log)
+	log := new(standintest.Log)
 	to := newServer(t.Context(), limit(nil, ""), hello, logTo(log)).ErrorLog
 	to.Print("http: TLS handshake error from 10.0.0.1:1: \x1b[31mEOF")
 	wantContains(t, log.String(), "level=DEBUG", `\\x1b[31mEOF`)
@@ -218,7 +218,7 @@ func TestErrorLog(t *testing.T) {
 func TestServeMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
-		listener, log, done := newPipes(), new(standin.Log), make(chan struct{})
+		listener, log, done := newPipes(), new(standintest.Log), make(chan struct{})
 		go func() {
 			defer close(done)
 			ServeMetrics(ctx, listener, hello, logTo(log))

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 	"itwin-token-server/internal/telemetry"
 )
 
@@ -76,7 +76,7 @@ func (p *pipes) mustDial(t *testing.T) net.Conn {
 // A running is a server under [Run].
 type running struct {
 	*pipes
-	log     *standin.Log
+	log     *standintest.Log
 	stop    context.CancelFunc
 	stopped time.Time  // when Stopping was called
 	ended   chan error // what Run returned
@@ -86,7 +86,7 @@ type running struct {
 func start(t *testing.T, handler http.Handler, certificate ...*Certificate) *running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	r := &running{pipes: newPipes(), log: new(standin.Log), stop: cancel, ended: make(chan error, 1)}
+	r := &running{pipes: newPipes(), log: new(standintest.Log), stop: cancel, ended: make(chan error, 1)}
 	s := Server{Listener: r.pipes, Handler: handler, Log: logTo(r.log), Stopping: func() { r.stopped = time.Now() }}
 	if len(certificate) > 0 {
 		s.Certificate = certificate[0]
@@ -128,7 +128,7 @@ func frame(kind, flags byte, stream uint32, payload []byte) []byte {
 }
 
 // logTo returns a logger that writes to a log that a test can read.
-func logTo(log *standin.Log) *slog.Logger { return telemetry.NewLog(log, "text", slog.LevelDebug) }
+func logTo(log *standintest.Log) *slog.Logger { return telemetry.NewLog(log, "text", slog.LevelDebug) }
 
 func must(t *testing.T, err error) {
 	t.Helper()

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 )
 
 func TestListen(t *testing.T) {
@@ -64,7 +64,7 @@ func TestAnnounce(t *testing.T) {
 		{"0.0.0.0:3001", false, everywhere},
 		{"[::]:3001", false, everywhere},
 	} {
-		log := new(standin.Log)
+		log := new(standintest.Log)
 		Announce(logTo(log), net.TCPAddrFromAddrPort(netip.MustParseAddrPort(test.addr)), test.tls, "PORT")
 		lines := slices.Collect(strings.Lines(log.String()))
 		want := append([]string{"addr=" + test.addr + " port_from=PORT"}, test.want...)

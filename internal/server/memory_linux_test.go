@@ -14,14 +14,14 @@ import (
 	"testing"
 	"time"
 
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 )
 
 // program starts the built program, with TLS and upstreams that refuse connections.
 // It returns its process and its address.
 func program(t *testing.T) (process *os.Process, addr string) {
 	t.Helper()
-	dir, log := t.TempDir(), new(standin.Log)
+	dir, log := t.TempDir(), new(standintest.Log)
 	binary := filepath.Join(dir, "itwin-token-server")
 	if out, err := exec.Command("go", "build", "-o", binary, "itwin-token-server").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -3,48 +3,58 @@ package standin
 import (
 	"cmp"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/json"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 )
 
-// IMS stands in for Bentley's identity service. Its faults and counts are those of
-// POST /connect/token. Methods are safe for concurrent use.
+// GrantPath is where an IMS grants tokens.
+const GrantPath = "/connect/token"
+
+// maxBody is the limit of a request's body, in bytes. A grant takes less than 1 KiB.
+const maxBody = 64 << 10
+
+// IMS stands in for Bentley's identity service. It answers POST /connect/token. Methods
+// are safe for concurrent use.
 type IMS struct {
-	Server
-	key    Key
+	http.Handler
+	Granted func(token string, expiry time.Time) // if set, called with each token; set it before the first
+
+	key    Key // of its tokens
+	host   locked[string]
 	grants locked[grants]
 }
 
 // scope is the only one that clients may request.
 const scope = "itwin-platform"
 
-// grants is what grants depend on, and the tokens granted.
+// grants is what grants depend on.
 type grants struct {
 	id, secret string
 	life       time.Duration
-	expiresIn  any           // nil: not sent
-	issued     []issuedToken // oldest first
+	expiresIn  any // nil: not sent
 }
 
-type issuedToken struct {
-	token  string
-	expiry time.Time
-}
-
-func newIMS(certificate tls.Certificate, key Key) *IMS {
+func newIMS(key Key) *IMS {
 	m := &IMS{key: key}
 	m.SetClient("service-"+rand.Text(), rand.Text()+"+/==") // base64-like: wrong unless form-encoded
 	m.SetLife(time.Hour)
-	m.init(imsName, certificate, "POST", "/connect/token", m.serveToken)
+	m.SetHost(IMSName)
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+GrantPath, m.serveToken)
+	m.Handler = http.MaxBytesHandler(mux, maxBody)
 	return m
 }
 
+// SetHost changes the host of URL, with a port if that is not 443.
+func (m *IMS) SetHost(host string) { m.host.update(func(h *string) { *h = host }) }
+
 // URL is the value for ITM_TOKEN_SERVER_AUTHORITY, without a slash at the end.
-func (m *IMS) URL() string { return "https://" + m.host() }
+func (m *IMS) URL() string { return "https://" + m.host.get() }
+
+// Key is the key that signs the tokens.
+func (m *IMS) Key() Key { return m.key }
 
 // ClientID is the ID of the service application.
 func (m *IMS) ClientID() string { return m.grants.get().id }
@@ -65,22 +75,6 @@ func (m *IMS) SetLife(life time.Duration) {
 // SetExpiresIn sets expires_in only, to v as encoding/json writes it; nil leaves it out.
 func (m *IMS) SetExpiresIn(v any) {
 	m.grants.update(func(g *grants) { g.expiresIn = v })
-}
-
-// Issued returns the last 10,000 tokens, oldest first, also those that a fault spoilt.
-func (m *IMS) Issued() []string {
-	var tokens []string
-	for _, t := range m.grants.get().issued {
-		tokens = append(tokens, t.token)
-	}
-	return tokens
-}
-
-// Valid reports whether token was issued here and has not expired.
-func (m *IMS) Valid(token string) bool {
-	return slices.ContainsFunc(m.grants.get().issued, func(t issuedToken) bool {
-		return t.token == token && time.Now().Before(t.expiry)
-	})
 }
 
 func (m *IMS) serveToken(w http.ResponseWriter, r *http.Request) {
@@ -105,10 +99,9 @@ func (m *IMS) serveToken(w http.ResponseWriter, r *http.Request) {
 		"nbf":       now.Unix(),
 		"exp":       now.Add(g.life).Unix(),
 	})
-	m.grants.update(func(g *grants) {
-		g.issued = append(g.issued, issuedToken{token, now.Add(g.life)})
-		g.issued = g.issued[max(0, len(g.issued)-10_000):] // a demo may run for days
-	})
+	if m.Granted != nil {
+		m.Granted(token, now.Add(g.life))
+	}
 	writeJSON(w, http.StatusOK, merged(Claims{
 		"access_token": token,
 		"token_type":   "Bearer",

@@ -1,16 +1,8 @@
-// Package standin provides a stand-in Auth0 tenant and a stand-in IMS, for the demo
-// and for tests. NOT FOR PRODUCTION: it gives user tokens to everyone, checks only
-// what the token server depends on, and misbehaves on request.
+// Package standin provides a stand-in Auth0 tenant and a stand-in IMS, for the demo.
+// NOT FOR PRODUCTION: it gives user tokens to everyone, and checks only what the token
+// server depends on.
 //
-// In a test, in a testing/synctest bubble too, where sockets cannot be used:
-//
-//	s := standin.ForTest(t)
-//	client := &http.Client{Transport: s.Transport()}
-//	s.IMS.Misbehave(standin.Delay(20 * time.Second)) // from the next grant on
-//	token := s.Tenant.AccessToken("http://tokenserver.sample.bentley.com")
-//
-// Several bubbles can use a Standin one after the other, provided that Stop and Close
-// are not called from outside a bubble that has requests in flight.
+// Tests use package standintest, whose stand-ins also misbehave on request.
 package standin
 
 import (
@@ -20,14 +12,16 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"time"
+	"net"
+	"net/http"
+	"sync"
 )
 
-// The hosts of both servers in Transport, and until Start. RFC 6761 §6.2 keeps .test
+// The hosts of both servers until Start. RFC 6761 §6.2 keeps .test
 // out of the real DNS.
 const (
-	tenantName = "tenant.auth0.test"
-	imsName    = "ims.bentley.test"
+	TenantName = "tenant.auth0.test"
+	IMSName    = "ims.bentley.test"
 )
 
 // Canary is in every error text and web page of both servers. It looks like a secret:
@@ -38,10 +32,12 @@ const Canary = "hunter2-c4n4ry/0f+upstream=="
 type Standin struct {
 	Tenant      *Tenant
 	IMS         *IMS
-	certificate tls.Certificate // of both
+	Certificate tls.Certificate // of both
+
+	servers []*http.Server
 }
 
-// New makes both, with new keys. Nothing listens until Start; Transport works at once.
+// New makes both, with new keys. Nothing listens until Start.
 func New() (*Standin, error) {
 	var keys [3]Key
 	for i := range keys {
@@ -50,53 +46,78 @@ func New() (*Standin, error) {
 			return nil, err
 		}
 	}
-	return newStandin(keys[0], keys[1], keys[2])
+	return NewWithKeys(keys[0], keys[1], keys[2])
 }
 
-func newStandin(current, next, ims Key) (*Standin, error) {
+// NewWithKeys makes both with keys of other stand-ins, since new ones take some 100 ms.
+func NewWithKeys(current, next, ims Key) (*Standin, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	certificate, err := selfSigned(key, tenantName, imsName, "localhost")
+	certificate, err := selfSigned(key, TenantName, IMSName, "localhost")
 	if err != nil {
 		return nil, err
 	}
-	return &Standin{
-		Tenant:      newTenant(certificate, current, next),
-		IMS:         newIMS(certificate, ims),
-		certificate: certificate,
-	}, nil
+	return &Standin{Tenant: newTenant(current, next), IMS: newIMS(ims), Certificate: certificate}, nil
 }
 
 // Start makes each listen on a free port of 127.0.0.1, over TLS. From then on
 // Tenant.Domain and IMS.URL have that port. Call it once, and Close after an error too.
 func (s *Standin) Start() error {
-	if err := s.Tenant.listen("127.0.0.1:0"); err != nil {
-		return err
+	for _, server := range []interface {
+		http.Handler
+		SetHost(string)
+	}{s.Tenant, s.IMS} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		server.SetHost(listener.Addr().String())
+		srv := &http.Server{
+			Handler:   server,
+			TLSConfig: &tls.Config{Certificates: []tls.Certificate{s.Certificate}},
+		}
+		s.servers = append(s.servers, srv)
+		go srv.ServeTLS(listener, "", "") // until Close
 	}
-	return s.IMS.listen("127.0.0.1:0")
+	return nil
 }
 
-// Close stops both and waits until no request is in progress. A hand-written Fault
-// that ignores its request's context delays it. Safe twice.
+// Close stops both. Safe twice.
 func (s *Standin) Close() {
-	for _, server := range []*Server{&s.Tenant.Server, &s.IMS.Server} {
-		server.Stop()
-		for server.open() > 0 {
-			time.Sleep(time.Millisecond)
-		}
+	for _, server := range s.servers {
+		server.Close()
 	}
 }
 
 // CACert is the certificate to trust for both, in PEM, as for SSL_CERT_FILE.
 func (s *Standin) CACert() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.certificate.Leaf.Raw})
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate.Leaf.Raw})
 }
 
 // Pool holds only that certificate.
 func (s *Standin) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
-	pool.AddCert(s.certificate.Leaf)
+	pool.AddCert(s.Certificate.Leaf)
 	return pool
+}
+
+// locked is a value for concurrent use.
+type locked[T any] struct {
+	mu sync.Mutex // held for no longer than a few assignments take
+	v  T
+}
+
+// get returns a shallow copy.
+func (l *locked[T]) get() T {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.v
+}
+
+func (l *locked[T]) update(change func(*T)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change(&l.v)
 }

@@ -2,7 +2,6 @@ package standin
 
 import (
 	"crypto/rand"
-	"crypto/tls"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,10 +11,14 @@ import (
 // appID identifies the app that the user signed in with.
 const appID = "J7qXk2vTn0WmR4yLs8BcZp1DhG5eUaFi"
 
-// Tenant is the stand-in Auth0 tenant, with one user, Jane Doe. Its faults and counts
-// are those of GET /.well-known/jwks.json. Methods are safe for concurrent use.
+// JWKSPath is where a tenant publishes its keys.
+const JWKSPath = "/.well-known/jwks.json"
+
+// Tenant is the stand-in Auth0 tenant, with one user, Jane Doe. It answers
+// GET /.well-known/jwks.json. Methods are safe for concurrent use.
 type Tenant struct {
-	Server
+	http.Handler
+	host locked[string]
 	keys locked[tenantKeys]
 }
 
@@ -25,14 +28,20 @@ type tenantKeys struct {
 	hexX5t        bool
 }
 
-func newTenant(certificate tls.Certificate, current, next Key) *Tenant {
+func newTenant(current, next Key) *Tenant {
 	t := &Tenant{keys: locked[tenantKeys]{v: tenantKeys{current: current, next: next}}}
-	t.init(tenantName, certificate, "GET", "/.well-known/jwks.json", t.serveJWKS)
+	t.SetHost(TenantName)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+JWKSPath, t.serveJWKS)
+	t.Handler = mux
 	return t
 }
 
+// SetHost changes the tenant's domain, with a port if that is not 443.
+func (t *Tenant) SetHost(host string) { t.host.update(func(h *string) { *h = host }) }
+
 // Domain is the value for ITM_TOKEN_SERVER_AUTH0_DOMAIN.
-func (t *Tenant) Domain() string { return t.host() }
+func (t *Tenant) Domain() string { return t.host.get() }
 
 // Issuer is the iss of tokens. Like Auth0's, it ends with a slash.
 func (t *Tenant) Issuer() string { return "https://" + t.Domain() + "/" }
@@ -50,10 +59,6 @@ func (t *Tenant) Claims(aud any) Claims {
 		"scope": "openid profile email",
 	}
 }
-
-// Organization returns the claims that a login with an Auth0 organization adds. Auth0
-// writes the name in lower case, and leaves it out unless the tenant allows names.
-func Organization(id, name string) Claims { return Claims{"org_id": id, "org_name": name} }
 
 // IDToken returns what the iOS sample sends: aud is the app, and personal data is
 // among the claims. Each change replaces claims; a nil value deletes one.

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 )
 
 // proxy is what the environment says. net/http reads it once.
@@ -84,7 +84,7 @@ func TestProxy(t *testing.T) {
 	if got, err := transport.Proxy(req); err != nil || got == nil || got.String() != proxy {
 		t.Errorf("the proxy is %v (%v), want HTTPS_PROXY's %s", got, err, proxy)
 	}
-	refuses := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, standin.Canary, http.StatusForbidden) }))
+	refuses := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, standintest.Canary, http.StatusForbidden) }))
 	transport.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(refuses.URL) }
 	_, err := ask(t.Context(), transport, host)
 	wantError(t, err, Unreachable, host, "the proxy")
@@ -102,7 +102,7 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 func TestErrorsOfTheNetwork(t *testing.T) {
 	dial := func(err error) error { return &net.OpError{Op: "dial", Err: err} }
 	invalid := func(err error) error { return &tls.CertificateVerificationError{Err: err} }
-	named := &x509.Certificate{DNSNames: []string{standin.Canary + ".test"}}
+	named := &x509.Certificate{DNSNames: []string{standintest.Canary + ".test"}}
 	for _, test := range []struct {
 		name  string
 		err   error
@@ -118,7 +118,7 @@ func TestErrorsOfTheNetwork(t *testing.T) {
 		{"a name server that does not answer", dial(&net.DNSError{IsTimeout: true}), Unreachable, "no DNS"},
 		{"no network", dial(os.NewSyscallError("connect", syscall.ENETUNREACH)), Unreachable, "check the network"},
 		{"cut short before the answer", io.ErrUnexpectedEOF, Unreachable, "connection failed"},
-		{"anything, quoting upstream", errors.New("malformed: " + standin.Canary), Unreachable, "connection failed"},
+		{"anything, quoting upstream", errors.New("malformed: " + standintest.Canary), Unreachable, "connection failed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			fails := roundTrip(func(*http.Request) (*http.Response, error) { return nil, test.err })

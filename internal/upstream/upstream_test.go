@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"itwin-token-server/internal/standin"
+	"itwin-token-server/internal/standin/standintest"
 )
 
 // ask requests the host's keys.
@@ -28,7 +28,7 @@ func wantError(t *testing.T, err error, kind Kind, host, words string) {
 	if !ok || got.Kind != kind || !strings.HasPrefix(got.Text, host+": ") || !strings.Contains(got.Text, words) {
 		t.Errorf("got the error %#v\nwant %s with %q and %q", err, kind, host, words)
 	}
-	if err != nil && strings.Contains(err.Error(), standin.Canary) {
+	if err != nil && strings.Contains(err.Error(), standintest.Canary) {
 		t.Errorf("the error %q repeats what upstream sent", err)
 	}
 }
@@ -36,22 +36,24 @@ func wantError(t *testing.T, err error, kind Kind, host, words string) {
 // Faults behave alike over sockets and in the process.
 func TestFaults(t *testing.T) {
 	tooLong := strings.Repeat("x", maxBody+1)
-	paused := func(fault standin.Fault) standin.Fault { return standin.WithHeader("Retry-After", "12", fault) }
-	sockets, inProcess := standin.StartForTest(t), standin.ForTest(t)
+	paused := func(fault standintest.Fault) standintest.Fault {
+		return standintest.WithHeader("Retry-After", "12", fault)
+	}
+	sockets, inProcess := standintest.Start(t), standintest.New(t)
 	for _, test := range []struct {
 		name  string
-		fault standin.Fault
+		fault standintest.Fault
 		kind  Kind
 		words string
 	}{
-		{"truncated", standin.Truncated(), Nonsense, "cut short"},
-		{"32 MiB", standin.Huge(32 << 20), Nonsense, "longer than 1 MiB"},
-		{"one byte over the bound", standin.Answer(200, "text/plain", tooLong), Nonsense, "longer than 1 MiB"},
-		{"redirect", standin.Redirect("https://" + standin.Canary + "/"), Nonsense, "status 307: redirects"},
-		{"not modified", standin.Status(304), Nonsense, "status 304: redirects"},
-		{"hang-up", standin.HangUp(), Unreachable, "connection failed"},
-		{"redirect with a pause", paused(standin.Redirect("/elsewhere")), Throttled, "asked to wait 12 s"},
-		{"too long, with a pause", paused(standin.Answer(503, "", tooLong)), Throttled, "asked to wait 12 s"},
+		{"truncated", standintest.Truncated(), Nonsense, "cut short"},
+		{"32 MiB", standintest.Huge(32 << 20), Nonsense, "longer than 1 MiB"},
+		{"one byte over the bound", standintest.Answer(200, "text/plain", tooLong), Nonsense, "longer than 1 MiB"},
+		{"redirect", standintest.Redirect("https://" + standintest.Canary + "/"), Nonsense, "status 307: redirects"},
+		{"not modified", standintest.Status(304), Nonsense, "status 304: redirects"},
+		{"hang-up", standintest.HangUp(), Unreachable, "connection failed"},
+		{"redirect with a pause", paused(standintest.Redirect("/elsewhere")), Throttled, "asked to wait 12 s"},
+		{"too long, with a pause", paused(standintest.Answer(503, "", tooLong)), Throttled, "asked to wait 12 s"},
 	} {
 		sockets.Tenant.Misbehave(test.fault)
 		before := sockets.Tenant.Requests()
@@ -75,20 +77,20 @@ func TestFaults(t *testing.T) {
 
 // Any other answer is the caller's to judge.
 func TestAnswers(t *testing.T) {
-	s := standin.StartForTest(t)
+	s := standintest.Start(t)
 	transport := Transport(s.Pool())
 	whole := strings.Repeat("x", maxBody)
 	for _, test := range []struct {
 		name   string
-		fault  standin.Fault
+		fault  standintest.Fault
 		status int
 		body   string
 	}{
 		{"honest", nil, 200, string(s.Tenant.JWKS())},
-		{"as long as allowed", standin.Answer(200, "text/plain", whole), 200, whole},
-		{"no content", standin.Answer(204, "", ""), 204, ""},
-		{"refusal", standin.Answer(403, "text/plain", "no"), 403, "no"},
-		{"labelled as gzip", standin.WithHeader("Content-Encoding", "gzip", standin.Answer(200, "", "plain")), 200, "plain"},
+		{"as long as allowed", standintest.Answer(200, "text/plain", whole), 200, whole},
+		{"no content", standintest.Answer(204, "", ""), 204, ""},
+		{"refusal", standintest.Answer(403, "text/plain", "no"), 403, "no"},
+		{"labelled as gzip", standintest.WithHeader("Content-Encoding", "gzip", standintest.Answer(200, "", "plain")), 200, "plain"},
 	} {
 		s.Tenant.Misbehave(test.fault)
 		got, err := ask(t.Context(), transport, s.Tenant.Domain())
@@ -96,27 +98,27 @@ func TestAnswers(t *testing.T) {
 			t.Errorf("%s: got %d and %d bytes (%v), want %d and %d", test.name, got.Status, len(got.Body), err, test.status, len(test.body))
 		}
 	}
-	s.Tenant.Misbehave(standin.WithHeader("X-A", strings.Repeat("a", 128<<10), standin.Status(200)))
+	s.Tenant.Misbehave(standintest.WithHeader("X-A", strings.Repeat("a", 128<<10), standintest.Status(200)))
 	_, err := ask(t.Context(), transport, s.Tenant.Domain())
 	wantError(t, err, Unreachable, s.Tenant.Domain(), "connection failed")
 }
 
 func TestARequestEndsAfterTenSecondsOrWithItsContext(t *testing.T) {
-	s := standin.ForTest(t)
+	s := standintest.New(t)
 	const never = time.Hour
 	for _, test := range []struct {
 		name            string
-		fault           standin.Fault
+		fault           standintest.Fault
 		cancel, timeout time.Duration // of the caller's context
 		want            time.Duration
 	}{
-		{"hang", standin.Hang(), never, never, 10 * time.Second},
-		{"a late answer", standin.Delay(10*time.Second + time.Millisecond), never, never, 10 * time.Second},
-		{"a byte a second", standin.Drip(time.Second), never, never, 10 * time.Second},
-		{"canceled before the answer", standin.Hang(), 3 * time.Second, never, 3 * time.Second},
-		{"canceled within the answer", standin.Drip(time.Second), 3 * time.Second, never, 3 * time.Second},
-		{"a deadline means a slow upstream, too", standin.Hang(), never, 2 * time.Second, 2 * time.Second},
-		{"in time", standin.Delay(10*time.Second - time.Millisecond), never, never, 10*time.Second - time.Millisecond},
+		{"hang", standintest.Hang(), never, never, 10 * time.Second},
+		{"a late answer", standintest.Delay(10*time.Second + time.Millisecond), never, never, 10 * time.Second},
+		{"a byte a second", standintest.Drip(time.Second), never, never, 10 * time.Second},
+		{"canceled before the answer", standintest.Hang(), 3 * time.Second, never, 3 * time.Second},
+		{"canceled within the answer", standintest.Drip(time.Second), 3 * time.Second, never, 3 * time.Second},
+		{"a deadline means a slow upstream, too", standintest.Hang(), never, 2 * time.Second, 2 * time.Second},
+		{"in time", standintest.Delay(10*time.Second - time.Millisecond), never, never, 10*time.Second - time.Millisecond},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s.Tenant.Misbehave(test.fault)
@@ -146,7 +148,7 @@ func TestARequestEndsAfterTenSecondsOrWithItsContext(t *testing.T) {
 // A date counts from when the answer has been read.
 func TestAPauseUntilADateWithASlowBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := standin.ForTest(t)
+		s := standintest.New(t)
 		s.Tenant.Misbehave(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			w.Header().Set("Retry-After", time.Now().Add(12*time.Second).UTC().Format(http.TimeFormat))
 			w.WriteHeader(503)
@@ -160,7 +162,7 @@ func TestAPauseUntilADateWithASlowBody(t *testing.T) {
 }
 
 func TestPauses(t *testing.T) {
-	s := standin.ForTest(t)
+	s := standintest.New(t)
 	for _, test := range []struct {
 		status int
 		header string
@@ -175,7 +177,7 @@ func TestPauses(t *testing.T) {
 		{503, "soon", 0, Refused},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			s.Tenant.Misbehave(standin.WithHeader("Retry-After", test.header, standin.Status(test.status)))
+			s.Tenant.Misbehave(standintest.WithHeader("Retry-After", test.header, standintest.Status(test.status)))
 			answer, err := ask(t.Context(), s.Transport(), s.Tenant.Domain())
 			failed := answer.Errorf(Refused, "no")
 			wantError(t, failed, test.kind, s.Tenant.Domain(), "no")

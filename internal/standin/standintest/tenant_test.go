@@ -1,8 +1,9 @@
-package standin
+package standintest
 
 import (
 	"crypto/sha1"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/MicahParks/keyfunc/v3"
 	"github.com/golang-jwt/jwt/v5"
+
+	"itwin-token-server/internal/standin"
 )
 
 // verify checks the token's signature with the key set, and returns its claims.
@@ -31,8 +34,10 @@ func header(t *testing.T, token string) Claims {
 	return parsed.Header
 }
 
+const appID = "J7qXk2vTn0WmR4yLs8BcZp1DhG5eUaFi"
+
 func TestClaims(t *testing.T) {
-	s := ForTest(t)
+	s := New(t)
 	synctest.Test(t, func(t *testing.T) {
 		tenant, now := s.Tenant, float64(time.Now().Unix())
 		audiences := []any{"https://api", tenant.Issuer() + "userinfo"}
@@ -73,7 +78,7 @@ func TestClaims(t *testing.T) {
 }
 
 func TestJWKSIsAsAuth0PublishesIt(t *testing.T) {
-	s := ForTest(t)
+	s := New(t)
 	got := fetchKeys(t.Context(), inProcess(s), s)
 	const cache = "public, max-age=15, stale-while-revalidate=15, stale-if-error=86400"
 	if typ, cc := got.header.Get("Content-Type"), got.header.Get("Cache-Control"); typ != "application/json; charset=utf-8" || cc != cache {
@@ -97,14 +102,14 @@ func TestJWKSIsAsAuth0PublishesIt(t *testing.T) {
 			t.Errorf("x5c is not a certificate of the key: %v", err)
 		}
 		sum := sha1.Sum(k.X5c[0])
-		if k.X5t != base64url(sum[:]) || older.Keys[i].X5t != base64url(fmt.Appendf(nil, "%X", sum)) {
+		if k.X5t != base64.RawURLEncoding.EncodeToString(sum[:]) || older.Keys[i].X5t != base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%X", sum)) {
 			t.Errorf("x5t is %s, and %s for older tenants, want the thumbprint", k.X5t, older.Keys[i].X5t)
 		}
 	}
 }
 
 func TestRotateAndRevoke(t *testing.T) {
-	tenant := ForTest(t).Tenant
+	tenant := New(t).Tenant
 	old, next := tenant.AccessToken("a"), tenant.SignWith(tenant.NextKey(), nil, nil)
 	tenant.Rotate()
 	current := tenant.AccessToken("a")
@@ -121,3 +126,6 @@ func TestRotateAndRevoke(t *testing.T) {
 		tenant.Revoke()
 	}
 }
+
+// keysOf is a key set of one key.
+func keysOf(key Key) []byte { return must(standin.NewWithKeys(key, key, key)).Tenant.JWKS() }

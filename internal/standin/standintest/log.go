@@ -1,4 +1,4 @@
-package standin
+package standintest
 
 import (
 	"bytes"
@@ -6,43 +6,6 @@ import (
 	"sync"
 	"time"
 )
-
-// TB is the part of [testing.TB] that the test kit needs. Package testing itself stays
-// out of the released program, which the demo links this package into.
-type TB interface {
-	Helper()
-	Cleanup(func())
-	Fatal(...any)
-}
-
-// shared has the keys of all tests of a process: RSA keys take long to make.
-var shared = sync.OnceValues(New)
-
-// ForTest returns a new Standin that is closed when the test ends. Nothing listens;
-// use [Standin.Transport], in a synctest bubble too.
-func ForTest(t TB) *Standin {
-	t.Helper()
-	base, err := shared()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := newStandin(base.Tenant.Key(), base.Tenant.NextKey(), base.IMS.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	return s
-}
-
-// StartForTest is ForTest and Start: both servers listen on loopback.
-func StartForTest(t TB) *Standin {
-	t.Helper()
-	s := ForTest(t)
-	if err := s.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
 
 // Log keeps what is written to it, such as a program's log or output. The zero value
 // is empty and ready to use. Methods are safe for concurrent use.

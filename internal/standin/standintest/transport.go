@@ -1,4 +1,4 @@
-package standin
+package standintest
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 )
 
 // Transport reaches both servers without sockets, under the names they have before
-// Start and those they have after. It is an [http.Transport] over [net.Pipe] with a
+// they listen and those they have after. It is an [http.Transport] over [net.Pipe] with a
 // real [http.Server] behind it, so answers and errors are as over sockets, but for TLS.
 // Another host does not exist.
 //
@@ -23,7 +23,7 @@ func (s *Standin) Transport() http.RoundTripper {
 		},
 		DialTLSContext: func(_ context.Context, _, addr string) (net.Conn, error) {
 			for _, server := range []*Server{&s.Tenant.Server, &s.IMS.Server} {
-				if addr == server.name+":443" || addr == server.host() {
+				if server.isAt(addr) {
 					return server.dial()
 				}
 			}
@@ -36,9 +36,18 @@ func (s *Standin) Transport() http.RoundTripper {
 
 var errRefused error = &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 
+func (s *Server) isAt(addr string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return addr == s.name+":443" || addr == s.host
+}
+
 // dial connects to the server through a pipe.
 func (s *Server) dial() (net.Conn, error) {
-	if s.state.get().stopped {
+	s.mu.Lock()
+	stopped := s.stopped
+	s.mu.Unlock()
+	if stopped {
 		return nil, errRefused
 	}
 	client, server := net.Pipe()

@@ -1,4 +1,4 @@
-package standin
+package standintest
 
 import (
 	"crypto/x509"
@@ -16,12 +16,12 @@ import (
 )
 
 func TestNamesAndCertificate(t *testing.T) {
-	s := ForTest(t)
+	s := New(t)
 	names := func() string { return s.Tenant.Domain() + " " + s.Tenant.Issuer() + " " + s.IMS.URL() }
 	if got := names(); got != "tenant.auth0.test https://tenant.auth0.test/ https://ims.bentley.test" {
 		t.Errorf("before Start: %s", got)
 	}
-	if err := s.Start(); err != nil {
+	if err := s.Listen(); err != nil {
 		t.Fatal(err)
 	}
 	if got := names(); !regexp.MustCompile(`^(127\.0\.0\.1:\d+) https://(127\.0\.0\.1:\d+)/ https://127\.0\.0\.1:\d+$`).MatchString(got) {
@@ -102,7 +102,7 @@ func TestCountsAreExact(t *testing.T) {
 }
 
 func TestCloseWaitsForRequests(t *testing.T) {
-	s := StartForTest(t)
+	s := Start(t)
 	var ended atomic.Bool
 	s.IMS.Misbehave(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
 		<-r.Context().Done()
@@ -121,7 +121,7 @@ func TestCloseWaitsForRequests(t *testing.T) {
 }
 
 func TestTransportOfOtherHosts(t *testing.T) {
-	s := ForTest(t)
+	s := New(t)
 	var unknown *net.DNSError
 	if _, err := inProcess(s).Get("https://ims.bentley.com/"); !errors.As(err, &unknown) || !unknown.IsNotFound {
 		t.Errorf("another host: %v, want no such host", err)
@@ -134,7 +134,7 @@ func TestTransportOfOtherHosts(t *testing.T) {
 // A Standin and its Transport that were used in a bubble work in the next, and outside.
 // Time is the bubble's.
 func TestBubblesShareAStandin(t *testing.T) {
-	s := ForTest(t)
+	s := New(t)
 	client := inProcess(s)
 	for range 2 {
 		synctest.Test(t, func(t *testing.T) {

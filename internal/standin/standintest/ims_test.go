@@ -1,4 +1,4 @@
-package standin
+package standintest
 
 import (
 	"encoding/json"
@@ -10,12 +10,12 @@ import (
 )
 
 func TestGrantedTokens(t *testing.T) {
-	s := ForTest(t)
+	s := New(t)
 	synctest.Test(t, func(t *testing.T) {
 		s.IMS.SetLife(20 * time.Second)
 		first := requestGrant(t.Context(), inProcess(s), s)
 		token := first.token()
-		claims, err := verify(token, keySet(false, s.IMS.key))
+		claims, err := verify(token, keysOf(s.IMS.Key()))
 		if want := float64(time.Now().Unix() + 20); err != nil || claims["exp"] != want || first.header.Get("Cache-Control") != "no-store" {
 			t.Errorf("got %+v (%v), want a signed token with exp %v, not to be stored", first, err, want)
 		}
@@ -35,7 +35,7 @@ func TestGrantedTokens(t *testing.T) {
 }
 
 func TestExpiresIn(t *testing.T) {
-	s := ForTest(t)
+	s := New(t)
 	for _, test := range []struct {
 		name string
 		set  func()
@@ -58,7 +58,7 @@ func TestExpiresIn(t *testing.T) {
 }
 
 func TestSecretsAreFormEncoded(t *testing.T) {
-	s := ForTest(t)
+	s := New(t)
 	for _, secret := range []string{"plain", "a+b/c==", "pa:ss", "100%", "%2B", `a&b$c#d"e'f`, " two words ", "ключ"} {
 		s.IMS.SetClient("id:"+secret, secret)
 		if got := requestGrant(t.Context(), inProcess(s), s); !s.IMS.Valid(got.token()) {
@@ -68,7 +68,7 @@ func TestSecretsAreFormEncoded(t *testing.T) {
 }
 
 func TestGrants(t *testing.T) {
-	s := ForTest(t)
+	s := New(t)
 	s.IMS.SetClient("me", "a+b/100%")
 	const typ, grant, form = "application/x-www-form-urlencoded", "grant_type=client_credentials", "&client_id=me&client_secret=a%2Bb/100%25"
 	const basic, unencoded = "Basic bWU6YSUyQmIlMkYxMDAlMjU=", "Basic bWU6YStiLzEwMCU="
@@ -89,7 +89,7 @@ func TestGrants(t *testing.T) {
 		{"wrong secret", typ, "", grant + "&client_id=me&client_secret=x", 401, "invalid_client"},
 		{"wrong secret, basic", typ, "Basic bWU6eA==", grant, 401, "invalid_client"},
 		{"bearer", typ, "Bearer x", grant + form, 401, "invalid_client"},
-		{"too long", typ, basic, strings.Repeat("x", maxBody+1), 413, ""},
+		{"too long", typ, basic, strings.Repeat("x", 64<<10+1), 400, "invalid_request"},
 	} {
 		req := grantRequest(s, test.body)
 		req.Header.Set("Content-Type", test.contentType)

@@ -1,4 +1,4 @@
-package standin
+package standintest
 
 import (
 	"context"
@@ -30,11 +30,11 @@ func dontFollow(*http.Request, []*http.Request) error { return http.ErrUseLastRe
 // bothWays runs test over sockets, and in process in a synctest bubble.
 func bothWays(t *testing.T, test func(t *testing.T, s *Standin, client *http.Client)) {
 	t.Run("sockets", func(t *testing.T) {
-		s := StartForTest(t)
+		s := Start(t)
 		test(t, s, overSockets(t, s))
 	})
 	t.Run("in process", func(t *testing.T) {
-		s := ForTest(t)
+		s := New(t)
 		synctest.Test(t, func(t *testing.T) { test(t, s, inProcess(s)) })
 	})
 }
