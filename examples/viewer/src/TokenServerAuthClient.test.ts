@@ -47,16 +47,18 @@ describe("a token", () => {
     expect(await client.getAccessToken()).toBe("Bearer t2");
   });
 
-  it("from a slow answer expires as counted from the request", async () => {
+  it("from a slow answer is renewed, and expires, as counted from the request", async () => {
     const { server, client } = setUp();
-    const answer = issue(100);
     server.answer = () => {
       vi.setSystemTime(Date.now() + 15_000);
-      return answer();
+      return Response.json({ access_token: "slow", expires_in: 100 });
     };
     await client.getAccessToken();
-    vi.setSystemTime(Date.now() + 85_000);
-    expect(await client.getAccessToken()).toBe("Bearer t2");
+    server.answer = refuseConnection;
+    await seconds(60);
+    expect(server.requests).toHaveLength(2);
+    await seconds(25);
+    await expect(client.getAccessToken()).rejects.toMatchObject({ code: "unreachable" });
   });
 
   it("leaves two timers behind, for renewal and expiry", async () => {
@@ -75,20 +77,30 @@ describe("a token", () => {
     expect(raised).toEqual(["Bearer same"]);
   });
 
-  it("is returned at once after a sleep into its last quarter, and renewed in the background", async () => {
-    const { client } = setUp();
-    await client.getAccessToken();
-    vi.setSystemTime(Date.now() + 3500_000); // timers don't run in a sleeping tab
-    expect(await client.getAccessToken()).toBe("Bearer t1");
-    await seconds(0);
-    expect(await client.getAccessToken()).toBe("Bearer t2");
-  });
+  // In a sleeping tab no timer runs, and performance.now() may stand still.
+  const sleep = (n: number) => vi.setSystemTime(Date.now() + n * 1000);
+  const setClockBack = (n: number) => {
+    vi.clearAllTimers();
+    vi.setSystemTime(Date.now() - 5 * 3600_000);
+    return seconds(n);
+  };
 
-  it("is fetched after a sleep past its expiry", async () => {
-    const { client } = setUp();
-    await client.getAccessToken();
-    vi.setSystemTime(Date.now() + 3600_000);
-    expect(await client.getAccessToken()).toBe("Bearer t2");
+  describe.each([["a sleep", sleep], ["the clock was set back", setClockBack]])("after %s", (_, pass) => {
+    it("into its last quarter is returned at once, and renewed in the background", async () => {
+      const { client } = setUp();
+      await client.getAccessToken();
+      await pass(3500);
+      expect(await client.getAccessToken()).toBe("Bearer t1");
+      await seconds(0);
+      expect(await client.getAccessToken()).toBe("Bearer t2");
+    });
+
+    it("past its expiry is fetched", async () => {
+      const { client } = setUp();
+      await client.getAccessToken();
+      await pass(3600);
+      expect(await client.getAccessToken()).toBe("Bearer t2");
+    });
   });
 
   it.each([1, 365 * 86400])("that lives %i s causes no busy loop", async (life) => {
@@ -139,34 +151,24 @@ describe("an outage", () => {
     expect(raised).toEqual(["Bearer same", "Bearer same"]);
   });
 
-  it("is not retried before Retry-After", async () => {
-    const { server, client } = setUp();
-    server.answer = refuse(503, "IMS does not answer", { "Retry-After": "17" });
-    const error = { code: "unavailable", message: "IMS does not answer", retryAfter: 17 };
-    await expect(client.getAccessToken()).rejects.toMatchObject(error);
-    await seconds(16.9);
-    await expect(client.getAccessToken()).rejects.toMatchObject(error);
-    expect(server.requests).toHaveLength(1);
-    await seconds(0.2);
-    expect(server.requests).toHaveLength(2);
-  });
-
-  it("is not retried before Retry-After as a date", async () => {
+  it.each([
+    ["17", 17, 17],
+    ["Thu, 01 Jan 2026 00:00:17 GMT", 17, 17],
+    ["86400", 86400, 300],
+    ["soon", 0, 1],
+    ["", 0, 1],
+    ["-5", 0, 1],
+    ["Thu, 01 Jan 1970 00:00:00 GMT", 0, 1],
+  ])("with Retry-After: %s says %i s, and is retried after %i s", async (value, retryAfter, wait) => {
     const { server, client } = setUp();
     vi.setSystemTime("2026-01-01T00:00:00Z");
-    server.answer = refuse(503, "x", { "Retry-After": "Thu, 01 Jan 2026 00:00:17 GMT" });
-    await expect(client.getAccessToken()).rejects.toMatchObject({ retryAfter: 17 });
-    await seconds(16.9);
+    server.answer = refuse(503, "IMS does not answer", { "Retry-After": value });
+    const error = { code: "unavailable", message: "IMS does not answer", retryAfter };
+    await expect(client.getAccessToken()).rejects.toMatchObject(error);
+    await seconds(wait - 0.1);
+    await expect(client.getAccessToken()).rejects.toMatchObject(error);
     expect(server.requests).toHaveLength(1);
     await seconds(0.2);
-    expect(server.requests).toHaveLength(2);
-  });
-
-  it.each(["soon", "", "-5", "Thu, 01 Jan 1970 00:00:00 GMT"])("is retried after 1 s with Retry-After: %s", async (value) => {
-    const { server, client } = setUp();
-    server.answer = refuse(503, "x", { "Retry-After": value });
-    await expect(client.getAccessToken()).rejects.toMatchObject({ retryAfter: 0 });
-    await seconds(1);
     expect(server.requests).toHaveLength(2);
   });
 
@@ -192,14 +194,6 @@ describe("an outage", () => {
     expect(await client.getAccessToken()).toBe("Bearer t1");
     await vi.advanceTimersByTimeAsync(exp - Date.now());
     await expect(client.getAccessToken()).rejects.toMatchObject({ code: "unreachable" });
-  });
-
-  it("is retried after 5 min, whatever Retry-After says", async () => {
-    const { server, client } = setUp();
-    server.answer = refuse(503, "x", { "Retry-After": "86400" });
-    await client.getAccessToken().catch(() => {});
-    await seconds(301);
-    expect(server.requests).toHaveLength(2);
   });
 
   it("may be a proxy's HTML or 429", async () => {
@@ -394,4 +388,55 @@ describe("getUserToken", () => {
       expect(server.requests).toHaveLength(1);
     },
   );
+});
+
+describe("a client that nobody uses", () => {
+  it.each<[string, Answer]>([["a token", issue(100)], ["an outage", refuseConnection]])(
+    "fetches no more than once by itself after %s, and works again when it is asked",
+    async (_, answer) => {
+      const { server } = setUp();
+      const client = new TokenServerAuthClient({ getUserToken: async () => "user" }); // without listeners
+      server.answer = answer;
+      await client.getAccessToken().catch(() => {});
+      await seconds(86400);
+      expect(server.requests).toHaveLength(2);
+      server.answer = issue(3600);
+      expect(await client.getAccessToken()).toBe("Bearer t1");
+    },
+  );
+
+  it("keeps its token fresh while it is asked, without listeners too", async () => {
+    const { server } = setUp();
+    const client = new TokenServerAuthClient({ getUserToken: async () => "user" });
+    server.answer = issue(100);
+    for (let n = 1; n <= 10; n++) {
+      expect(await client.getAccessToken()).toBe(`Bearer t${n}`);
+      await seconds(75); // the renewal is after 74.25 s
+    }
+  });
+});
+
+describe("dispose", () => {
+  const disposed = { code: "unavailable", message: "the client is disposed" };
+
+  it("ends the timers, and every further call", async () => {
+    const { server, client } = setUp();
+    await client.getAccessToken();
+    client.dispose();
+    expect(vi.getTimerCount()).toBe(0);
+    await expect(client.getAccessToken()).rejects.toMatchObject(disposed);
+    await expect(client.retry()).rejects.toMatchObject(disposed);
+    expect(server.requests).toHaveLength(1);
+  });
+
+  it("ends a request: its callers get an error, and no event follows", async () => {
+    const { server, client, missing } = setUp();
+    server.answer = () => new Promise(() => {});
+    const call = expect(client.getAccessToken()).rejects.toMatchObject(disposed);
+    await seconds(1);
+    client.dispose();
+    await call;
+    expect(server.requests[0]!.init.signal!.aborted).toBe(true);
+    expect([vi.getTimerCount(), missing]).toEqual([0, []]);
+  });
 });

@@ -36,6 +36,18 @@ const RENEW_AT = 0.75; // of the token's life: the last quarter is for outages
 const TIMEOUT = 20_000; // ms; the server itself waits up to 10 s for IMS
 const MIN_BACKOFF = 1_000, MAX_BACKOFF = 8_000, MAX_RETRY_AFTER = 300_000, MAX_LIFE = 86_400_000; // ms
 
+/** A moment, on both of the browser's clocks. */
+type Moment = { date: number; elapsed: number };
+
+const now = (): Moment => ({ date: Date.now(), elapsed: performance.now() });
+
+/**
+ * Returns the milliseconds since then, by the clock on which more have passed: a user can set
+ * the first clock back, and the second one can stand still while the computer sleeps.
+ */
+const since = (then: Moment): number =>
+  Math.max(Date.now() - then.date, performance.now() - then.elapsed);
+
 /** Keep one instance for the page's life: the Viewer ignores a changed authClient. */
 export class TokenServerAuthClient implements ViewerAuthorizationClient {
   /** Raised with each new token, and never with "": that would close the model on the user's screen. */
@@ -45,13 +57,18 @@ export class TokenServerAuthClient implements ViewerAuthorizationClient {
 
   private readonly options: TokenServerAuthClientOptions;
   private token: AccessToken = "";
-  private expiresAt = 0;
-  private nextFetchAt = 0; // the renewal, or the retry after a failure
+  private requestedAt = now();
+  private life = 0; // ms; the token expires so long after requestedAt
+  private scheduledAt = now();
+  private wait = 0; // ms; the renewal, or the retry after a failure, is due so long after scheduledAt
+  private asked = false; // getAccessToken was called since the last automatic fetch
   private failures = 0;
   private error: TokenError | undefined;
   private fetching: Promise<AccessToken> | undefined;
   private fetchTimer: ReturnType<typeof setTimeout> | undefined;
   private expiryTimer: ReturnType<typeof setTimeout> | undefined;
+  private controller: AbortController | undefined; // of the request under way
+  private disposed: TokenError | undefined;
 
   constructor(options: TokenServerAuthClientOptions) {
     this.options = options;
@@ -59,8 +76,10 @@ export class TokenServerAuthClient implements ViewerAuthorizationClient {
 
   /** Returns the token, "Bearer " included; fetches one if there is none or it has expired. Throws TokenError. */
   async getAccessToken(): Promise<AccessToken> {
-    const due = Date.now() >= this.nextFetchAt;
-    if (Date.now() < this.expiresAt) {
+    if (this.disposed) throw this.disposed;
+    this.asked = true;
+    const due = since(this.scheduledAt) >= this.wait;
+    if (!this.expired()) {
       if (due) this.fetchInBackground(); // timers are late in a sleeping tab
       return this.token;
     }
@@ -74,40 +93,60 @@ export class TokenServerAuthClient implements ViewerAuthorizationClient {
     return this.fetching;
   }
 
+  /** Ends the timers and a request that is under way. From then on there are no tokens and no events. */
+  dispose(): void {
+    this.disposed = new TokenError("unavailable", "the client is disposed");
+    clearTimeout(this.fetchTimer);
+    clearTimeout(this.expiryTimer);
+    this.controller?.abort();
+  }
+
+  private expired(): boolean {
+    return since(this.requestedAt) >= this.life;
+  }
+
+  /** Fetches when the timer says so, unless the client was dropped: nobody listens, and nobody has asked. */
+  private fetchIfWanted = () => {
+    const listeners = this.onAccessTokenChanged.numberOfListeners + this.onTokenMissing.numberOfListeners;
+    if (this.asked || listeners > 0) this.fetchInBackground();
+    this.asked = false;
+  };
+
   private fetchInBackground = () => void this.retry().catch(() => {}); // failed() has handled the error
 
   private fetchToken(): Promise<AccessToken> {
-    const start = Date.now(); // the server counted expires_in later than this
+    const start = now(); // the server counted expires_in later than this
     // The token's own expiry is in whole seconds, so it can be up to 1 s earlier than expires_in says.
     return this.request().then((body) => this.received(`Bearer ${body.access_token}`, start, body.expires_in - 1), this.failed);
   }
 
-  private received(token: AccessToken, start: number, seconds: number): AccessToken {
+  private received(token: AccessToken, start: Moment, seconds: number): AccessToken {
     const life = Math.min(seconds * 1000, MAX_LIFE); // setTimeout fires at once beyond 24 days
     const changed = token !== this.token || this.error;
-    Object.assign(this, { token, expiresAt: start + life, failures: 0, error: undefined });
-    this.schedule(start + life * RENEW_AT - Date.now(), true);
+    Object.assign(this, { token, requestedAt: start, life, failures: 0, error: undefined });
+    this.schedule(life * RENEW_AT - since(start), true);
     clearTimeout(this.expiryTimer);
-    this.expiryTimer = setTimeout(() => this.error && this.onTokenMissing.raiseEvent(this.error), start + life - Date.now());
+    this.expiryTimer = setTimeout(() => this.error && this.onTokenMissing.raiseEvent(this.error), life - since(start));
     if (changed) this.onAccessTokenChanged.raiseEvent(token);
     return token;
   }
 
   private failed = (error: TokenError): never => {
+    if (this.disposed) throw this.disposed;
     const backoff = Math.min(MIN_BACKOFF * 2 ** this.failures++, MAX_BACKOFF);
     const pause = Math.min(error.retryAfter * 1000, MAX_RETRY_AFTER);
     this.error = error;
     this.schedule(Math.max(backoff, pause), error.code === "unreachable" || error.code === "unavailable");
-    if (Date.now() >= this.expiresAt) this.onTokenMissing.raiseEvent(error);
+    if (this.expired()) this.onTokenMissing.raiseEvent(error);
     throw error;
   };
 
   /** Sets when the next fetch is due, for getAccessToken, and starts it by itself if automatic. */
   private schedule(ms: number, automatic: boolean) {
-    const wait = Math.max(ms, MIN_BACKOFF);
-    this.nextFetchAt = Date.now() + wait;
+    this.scheduledAt = now();
+    this.wait = Math.max(ms, MIN_BACKOFF);
     clearTimeout(this.fetchTimer);
-    if (automatic) this.fetchTimer = setTimeout(this.fetchInBackground, wait);
+    if (automatic) this.fetchTimer = setTimeout(this.fetchIfWanted, this.wait);
   }
 
   private async request(): Promise<{ access_token: string; expires_in: number }> {
@@ -124,7 +163,7 @@ export class TokenServerAuthClient implements ViewerAuthorizationClient {
     const headers = { Authorization: `Bearer ${await this.userToken(fresh)}`, Accept: "application/json" };
     const { tokenUrl = "http://localhost:3001/getToken", targetAddressSpace } = this.options;
     const init = { headers, cache: "no-store", credentials: "omit", redirect: "error" } as const;
-    return within(TIMEOUT, new TokenError("unreachable", "no answer within 20 s"), async (signal) => {
+    return this.within(new TokenError("unreachable", "no answer within 20 s"), async (signal) => {
       const response = await fetch(tokenUrl, { ...init, signal, ...(targetAddressSpace && { targetAddressSpace }) });
       const body = await response.json().catch((error) => (error instanceof SyntaxError ? {} : Promise.reject(error)));
       return { response, body: body ?? {} };
@@ -133,7 +172,7 @@ export class TokenServerAuthClient implements ViewerAuthorizationClient {
 
   private async userToken(fresh: boolean): Promise<string> {
     const late = new TokenError("unavailable", "getUserToken did not return within 20 s");
-    const token: unknown = await within(TIMEOUT, late, async () => this.options.getUserToken(fresh)).catch((error) => {
+    const token: unknown = await this.within(late, async () => this.options.getUserToken(fresh)).catch((error) => {
       if (NEEDS_USER.includes(error?.error)) throw asTokenError(error, "signed-out");
       throw asTokenError(error, "unavailable", "getUserToken failed: ");
     });
@@ -141,6 +180,15 @@ export class TokenServerAuthClient implements ViewerAuthorizationClient {
     const text = token ? "a string with a space or another character that no token contains" : "an empty string";
     const got = typeof token === "string" ? text : typeof token;
     throw new TokenError("unavailable", `getUserToken must return the user's token and nothing else, got ${got}`);
+  }
+
+  /** Rejects with late, and aborts the signal, after 20 s: callers share one fetch, so it has to end. */
+  private async within<T>(late: TokenError, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    if (this.disposed) throw this.disposed;
+    const controller = (this.controller = new AbortController());
+    const timeout = new Promise<never>((_, reject) => (controller.signal.onabort = () => reject(late)));
+    const timer = setTimeout(() => controller.abort(), TIMEOUT);
+    return Promise.race([timeout, work(controller.signal)]).finally(() => clearTimeout(timer));
   }
 }
 
@@ -152,12 +200,4 @@ function asTokenError(error: unknown, code: TokenErrorCode, prefix = ""): TokenE
 function retryAfterSeconds(header: string | null): number {
   const seconds = Number(header ?? 0);
   return Math.max(0, (Number.isNaN(seconds) ? (Date.parse(header!) - Date.now()) / 1000 : seconds) || 0);
-}
-
-/** Rejects with late, and aborts the signal, if work takes longer: callers share one fetch, so it has to end. */
-function within<T>(ms: number, late: TokenError, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const controller = new AbortController();
-  const timeout = new Promise<never>((_, reject) => (controller.signal.onabort = () => reject(late)));
-  const timer = setTimeout(() => controller.abort(late), ms);
-  return Promise.race([timeout, work(controller.signal)]).finally(() => clearTimeout(timer));
 }
