@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks compose.yaml, and starts it with the demo as the server, on a Docker engine of its own unless one
 # runs here. Where no engine can run, it says so and only checks the file.
-# Needs docker-compose, docker.io, iptables, busybox-static, curl and root.
+# Needs docker-compose, docker.io, iptables, curl and root.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -52,16 +52,15 @@ if ! docker info >/dev/null 2>&1; then
         echo "compose: the file is valid; no Docker engine can run here to start it"
         exit
     fi
-    # Instead of the images that would be pulled.
-    mkdir bin && cp /bin/busybox bin && ln -s busybox bin/wget && ln -s busybox bin/tail
-    tar -c bin | docker import - busybox:1.37 >/dev/null
 fi
-tar -c itwin-token-server | docker import --change "USER 65532:65532" --change 'ENTRYPOINT ["/itwin-token-server"]' \
-    --change "CMD []" - itwin-token-server:test >/dev/null
+# The last stage of the Dockerfile, without its CA certificates.
+changes=(--change "CMD []")
+while read -r line; do changes+=(--change "$line"); done < <(grep -E '^(USER|ENTRYPOINT|HEALTHCHECK) ' "$OLDPWD/Dockerfile")
+tar -c itwin-token-server | docker import "${changes[@]}" - itwin-token-server:test >/dev/null
 
 url=http://127.0.0.1:$PORT
 answers() { [ "$(curl -s -o "$work/body" -w '%{http_code}' "$url$1")" = "$2" ]; }
-healthy() { [ "$(docker inspect -f '{{.State.Health.Status}}' "$(compose ps -q ready)")" = healthy ]; }
+healthy() { [ "$(docker inspect -f '{{.State.Health.Status}}' "$(compose ps -q server)")" = healthy ]; }
 
 # With the real command it reads the secret and answers, but no tenant can be reached.
 up=1

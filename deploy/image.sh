@@ -5,6 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 version=${VERSION:-$(git describe --tags --always --dirty)}
+# Podman's and Buildah's default, the OCI format, has no HEALTHCHECK.
+export BUILDAH_FORMAT=docker
 for tool in docker podman buildah; do
     if $tool info >/dev/null 2>&1; then
         $tool build --file deploy/Dockerfile --build-arg "VERSION=$version" \

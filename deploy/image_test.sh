@@ -58,6 +58,8 @@ inspect() { buildah inspect --type image --format "{{.OCIv1.Config.$1}}" $image;
 want "the user" "$(inspect User)" 65532:65532
 want "the entry point" "$(inspect Entrypoint)" "[/itwin-token-server]"
 want "the port" "$(inspect ExposedPorts)" "map[3001/tcp:{}]"
+want "the health check" "$(buildah inspect --type image --format '{{.Docker.Config.Healthcheck.Test}}' $image)" \
+    "[CMD /itwin-token-server ready]"
 
 container=$(buildah from $image)
 root=$(buildah mount "$container")
@@ -86,12 +88,14 @@ case $(inside version) in *v1.2.3*) ;; *) fail "the version is not the build arg
 
 # The demo calls itself at this loopback address: the name localhost needs /etc/hosts, which only a
 # container runtime adds.
-settings=(ITM_TOKEN_SERVER_HOST=127.0.0.2 ITM_TOKEN_SERVER_PORT=0)
+settings+=(ITM_TOKEN_SERVER_HOST=127.0.0.2 "ITM_TOKEN_SERVER_PORT=$(shuf -i 20000-30000 -n 1)")
+if (inside ready) >"$work/ready" 2>&1; then fail "ready without a server"; fi
 inside demo >"$work/demo" 2>&1 &
 demo=$!
 line=$(waitFor '^curl ' "$work/demo")
+(inside ready) >"$work/ready" 2>&1 || fail "not ready: $(cat "$work/ready")"
 answer=$(bash -c "$line") || fail "$line: $answer"
 want "the demo's answer" "${answer:0:10}" "Bearer eyJ"
 want "what it wrote" "$(find "$root" -newer "$work/before")" ""
 
-echo "image: $(du -b "$root/itwin-token-server" | cut -f1) bytes of server and the CA certificates; check and demo passed"
+echo "image: $(du -b "$root/itwin-token-server" | cut -f1) bytes of server and the CA certificates; check, demo and ready passed"

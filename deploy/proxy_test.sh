@@ -83,6 +83,9 @@ nginx -p "$work" -c "$work/nginx.conf" &
 pids+=($!)
 nginx=$tls
 check nginx "$nginx" cert.pem nginx.log
+# 400 requests at once from one address: 100 and a few pass.
+statuses=$(port=$nginx ca=cert.pem request -o /dev/null -w '%{http_code}\n' "https://tokens.example.com:$nginx/getToken?[1-400]")
+[ "$(sort -u <<<"$statuses" | tr '\n' ' ')" = "401 429 " ] || fail "nginx: 400 requests at once: $(sort <<<"$statuses" | uniq -c)"
 
 # Caddy, with a certificate from its own CA instead of a public one.
 tls=$(port)

@@ -41,7 +41,7 @@ part() {
         bash image_test.sh
         ;;
     compose)
-        install docker-compose docker.io iptables busybox-static curl
+        install docker-compose docker.io iptables curl
         bash compose_test.sh
         ;;
     release)

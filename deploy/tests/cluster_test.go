@@ -141,6 +141,7 @@ func (c *cluster) site(t *testing.T, dir, address string) []byte {
 	}
 	for old, new := range map[string]string{
 		"server 127.0.0.1:3001 max_fails=1 fail_timeout=1s;": servers,
+		"rate=20r/s":  "rate=1000r/s", // the test has one address
 		"listen 443 ": "listen " + address + " ",
 		"/etc/letsencrypt/live/tokens.example.com/fullchain.pem": filepath.Join(dir, "cert.pem"),
 		"/etc/letsencrypt/live/tokens.example.com/privkey.pem":   filepath.Join(dir, "key.pem"),

@@ -125,6 +125,7 @@ func TestKubernetesFields(t *testing.T) {
 	}{
 		{"a read-only root file system", *m.container.SecurityContext.ReadOnlyRootFilesystem, true},
 		{"a token for the cluster", *pod.AutomountServiceAccountToken, false},
+		{"variables for the namespace's Services", *pod.EnableServiceLinks, false},
 		{"the ConfigMap of the settings", m.container.EnvFrom[0].ConfigMapRef.Name, m.config.Name},
 
 		{"replicas", *m.deployment.Spec.Replicas, 3},
@@ -151,8 +152,13 @@ func TestKubernetesFields(t *testing.T) {
 		want(t, field.what, field.got, field.want)
 	}
 	for _, rule := range m.network.Spec.Ingress {
-		if rule.Ports[0].Port.String() == "metrics" && len(rule.From) == 0 {
-			t.Error("any pod can read the metrics")
+		if len(rule.From) == 0 {
+			t.Errorf("any pod can reach the port %s", rule.Ports[0].Port)
+		}
+	}
+	for _, rule := range m.network.Spec.Egress {
+		if rule.Ports[0].Port.IntValue() == 53 && len(rule.To) == 0 {
+			t.Error("any host can be sent what looks like a DNS query")
 		}
 	}
 }
@@ -160,8 +166,13 @@ func TestKubernetesFields(t *testing.T) {
 func TestKubernetesLimits(t *testing.T) {
 	m := decode(t)
 	preStop, grace := m.container.Lifecycle.PreStop.Sleep.Seconds, *m.template.Spec.TerminationGracePeriodSeconds
-	if preStop < 1 || grace < preStop+11 { // the server exits within 10 s of SIGTERM
+	if preStop < 1 || grace < preStop+11 { // the server exits within 11 s of SIGTERM
 		t.Errorf("the grace period is %d s, want preStop's %d s (at least 1 s) and 11 s more", grace, preStop)
+	}
+	for _, probe := range []*corev1.Probe{m.container.LivenessProbe, m.container.ReadinessProbe} {
+		if probe.PeriodSeconds*probe.FailureThreshold < 60 {
+			t.Errorf("%s fails within a minute, so an attack can restart or exclude pods", probe.HTTPGet.Path)
+		}
 	}
 	soft, err := resource.ParseQuantity(strings.TrimSuffix(m.env["GOMEMLIMIT"], "B")) // Go's MiB is Kubernetes' Mi
 	check(t, err)
