@@ -25,8 +25,8 @@ faults: ## outages and attacks, on the built program
 soak: ## ten minutes of mixed load, with faults that start and end
 	go test -tags soak -count=1 -timeout 20m -run Soak -v ./internal/faults
 
-bench: bench-build ## CPU, latency, memory and start-up, compared with other servers, into bench/README.md
-	cd bench && go run . -readme README.md targets growth log
+bench: bench-build ## CPU time, memory and start-up, compared with other servers, into bench/README.md
+	cd bench && go run . -readme README.md
 
 stripped = -trimpath -ldflags='-s -w'
 

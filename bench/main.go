@@ -1,8 +1,9 @@
 // Bench measures what a request costs the token server, beside what it costs
-// others: CPU time of the target's process, latency, memory. It runs on Linux,
-// stays on loopback, and takes the binaries that make bench has put into .bin.
+// others: CPU time of the target's process, memory, and the time to start. It
+// runs on Linux, stays on loopback, and takes the binaries that make bench has
+// put into .bin.
 //
-//	go run . [flags] [targets|growth|log|gogc|BINARY ...]
+//	go run . [flags] [BINARY]
 //
 // BINARY is another build of the server, to be compared with the one in .bin.
 package main
@@ -30,8 +31,6 @@ import (
 	"text/template"
 	"time"
 
-	vegeta "github.com/tsenart/vegeta/v12/lib"
-
 	"itwin-token-server/internal/standin"
 )
 
@@ -51,17 +50,15 @@ type bench struct {
 func main() {
 	b := &bench{lastPort: 20000, results: results{}}
 	flag.IntVar(&b.rounds, "rounds", 5, "how often each target is measured")
-	flag.IntVar(&b.requests, "requests", 3000, "counted requests to each target, workload and round")
-	readme := flag.String("readme", "", "a `file` whose text after its mark the tables replace")
+	flag.IntVar(&b.requests, "requests", 3000, "requests to each target, workload and round")
+	readme := flag.String("readme", "", "a `file` whose section Figures is replaced")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	text, err := b.run(ctx, flag.Args())
+	text, err := b.run(ctx, flag.Arg(0))
 	fmt.Print(text)
 	if err == nil && *readme != "" {
-		content, _ := os.ReadFile(*readme)
-		before, _, _ := strings.Cut(string(content), "\n## targets")
-		err = os.WriteFile(*readme, []byte(before+text), 0o644)
+		err = replaceFigures(*readme, text)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -69,8 +66,19 @@ func main() {
 	}
 }
 
-// run measures the sections, and returns their tables.
-func (b *bench) run(ctx context.Context, sections []string) (text string, err error) {
+// replaceFigures writes text in the place of the file's last section.
+func replaceFigures(file, text string) error {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	before, _, _ := strings.Cut(string(content), "## Figures\n")
+	return os.WriteFile(file, []byte(before+text), 0o644)
+}
+
+// run measures all targets, or only the server and another binary of it, and
+// returns the tables.
+func (b *bench) run(ctx context.Context, binary string) (text string, err error) {
 	if b.Standin, err = standin.New(); err != nil {
 		return "", err
 	}
@@ -82,16 +90,15 @@ func (b *bench) run(ctx context.Context, sections []string) (text string, err er
 	if err := b.setup(ctx); err != nil {
 		return "", err
 	}
-	for _, name := range sections {
-		tables, err := b.measure(ctx, b.section(name))
-		if err != nil {
-			return text, err
-		}
-		text += tables
+	targets := b.targets()
+	if binary != "" {
+		targets = []target{b.server("this server"), b.server("the other")}
+		targets[1].command[0] = binary
 	}
-	versions, err := exec.Command("sh", "-c", "uname -sr; go version; haproxy -v | head -1; go version -m .bin/oauth2-proxy | grep -m1 mod; wc -c .bin/* $(which haproxy)").Output()
-	return fmt.Sprintf("%s%d rounds, each of %d requests to each target and workload with all connections busy, and %d at a steady rate; %d cores.\n\n```\n%s```\n",
-		text, b.rounds, b.requests, b.requests/steadyShare, runtime.NumCPU(), versions), err
+	if err := b.measure(ctx, targets); err != nil {
+		return "", err
+	}
+	return b.tables(targets)
 }
 
 // setup starts the stand-ins, and makes the targets' files and settings, and the tokens.
@@ -99,19 +106,26 @@ func (b *bench) setup(ctx context.Context) error {
 	public, err := x509.MarshalPKIXPublicKey(b.Tenant.Key().Private.Public())
 	key := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})
 	caFile, keyFile := filepath.Join(b.dir, "ca.pem"), filepath.Join(b.dir, "key.pem")
-	if err := errors.Join(err, b.Start(), os.WriteFile(caFile, b.CACert(), 0o600), os.WriteFile(keyFile, key, 0o600)); err != nil {
+	err = errors.Join(err, b.Start(), os.WriteFile(caFile, b.CACert(), 0o600),
+		os.WriteFile(keyFile, key, 0o600))
+	if err != nil {
 		return err
 	}
 	b.env = []string{
 		"SSL_CERT_FILE=" + caFile, "KEY_FILE=" + keyFile, "ISSUER=" + b.Tenant.Issuer(),
-		"OAUTH2_PROXY_OIDC_ISSUER_URL=" + b.Tenant.Issuer(), "OAUTH2_PROXY_OIDC_JWKS_URL=" + b.Tenant.Issuer() + ".well-known/jwks.json",
-		"ITM_TOKEN_SERVER_AUTH0_DOMAIN=" + b.Tenant.Domain(), "ITM_TOKEN_SERVER_AUTH0_AUDIENCE=" + audience,
-		"ITM_TOKEN_SERVER_AUTH0_REQUIRED_SCOPE=openid", "ITM_TOKEN_SERVER_AUTHORITY=" + b.IMS.URL(),
-		"ITM_TOKEN_SERVER_CLIENT_ID=" + b.IMS.ClientID(), "ITM_TOKEN_SERVER_CLIENT_SECRET=" + b.IMS.ClientSecret(),
+		"OAUTH2_PROXY_OIDC_ISSUER_URL=" + b.Tenant.Issuer(),
+		"OAUTH2_PROXY_OIDC_JWKS_URL=" + b.Tenant.Issuer() + ".well-known/jwks.json",
+		"ITM_TOKEN_SERVER_AUTH0_DOMAIN=" + b.Tenant.Domain(),
+		"ITM_TOKEN_SERVER_AUTH0_AUDIENCE=" + audience,
+		"ITM_TOKEN_SERVER_AUTH0_REQUIRED_SCOPE=openid",
+		"ITM_TOKEN_SERVER_AUTHORITY=" + b.IMS.URL(),
+		"ITM_TOKEN_SERVER_CLIENT_ID=" + b.IMS.ClientID(),
+		"ITM_TOKEN_SERVER_CLIENT_SECRET=" + b.IMS.ClientSecret(),
 	}
-	b.tokens = make([]string, 2+many.connections+b.requests+b.requests/steadyShare)
+	b.tokens = make([]string, 1+max(warmUp, manyConnections)+b.requests)
 	var wg sync.WaitGroup
-	for part := range slices.Chunk(b.tokens, 1+len(b.tokens)/runtime.NumCPU()) { // a signature takes a millisecond
+	// A signature takes a millisecond, so each core makes a part of them.
+	for part := range slices.Chunk(b.tokens, 1+len(b.tokens)/runtime.NumCPU()) {
 		wg.Go(func() {
 			for i := range part {
 				part[i] = b.Tenant.AccessToken(audience, standin.Claims{"sub": "auth0|" + crand.Text()})
@@ -129,7 +143,7 @@ func (b *bench) setup(ctx context.Context) error {
 
 // record asks the server for the answer that bare, floor and HAProxy give.
 func (b *bench) record(ctx context.Context) error {
-	l, err := b.start(ctx, b.server("server"), workload{connections: 1})
+	l, err := b.start(ctx, b.server("server"), workload{Connections: 1})
 	if err != nil {
 		return err
 	}
@@ -143,39 +157,32 @@ func (b *bench) record(ctx context.Context) error {
 }
 
 const (
-	settle      = 50 * time.Millisecond // before a target's clock or memory is read
-	warmUp      = 1000                  // requests, at least
-	turns       = 6                     // parts in which the counted requests are sent
-	steadyRate  = 2000                  // requests a second, far below what any target can answer
-	steadyShare = 4                     // the counted requests for one at the steady rate
+	settle = 50 * time.Millisecond // before a target's clock or memory is read
+	warmUp = 1000                  // requests, at least
+	turns  = 6                     // parts in which the counted requests are sent
 )
 
-// measure measures what a section has, and returns its tables. In each round, each
-// target has a fresh process for each workload.
-func (b *bench) measure(ctx context.Context, s section) (string, error) {
-	for _, t := range s.Targets {
+// measure measures the targets. In each round, each has a fresh process for each
+// workload.
+func (b *bench) measure(ctx context.Context, targets []target) error {
+	for _, t := range targets {
 		if err := b.refuses(ctx, t); err != nil {
-			return "", err
+			return err
 		}
 	}
 	for round := range b.rounds {
-		for _, w := range s.Workloads {
-			if err := b.round(ctx, w, s.Targets); err != nil {
-				return "", err
+		for _, w := range workloads {
+			if err := b.round(ctx, w, targets); err != nil {
+				return err
 			}
 		}
-		fmt.Fprintf(os.Stderr, "%s: round %d of %d\n", s.Title, round+1, b.rounds)
+		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, b.rounds)
 	}
-	var text strings.Builder
-	err := template.Must(template.New("").Parse(tables)).Execute(&text, s)
-	return text.String(), err
+	return nil
 }
 
-//go:embed tables.md
-var tables string
-
-// round measures all targets under one workload: with all connections busy, then
-// at a steady rate.
+// round measures the targets under one workload. They take turns, so that what
+// else the machine does affects all alike.
 func (b *bench) round(ctx context.Context, w workload, targets []target) error {
 	var lives []*life
 	for _, i := range rand.Perm(len(targets)) {
@@ -188,49 +195,51 @@ func (b *bench) round(ctx context.Context, w workload, targets []target) error {
 		l.noteMemory("idle", "VmRSS")
 		lives = append(lives, l)
 	}
+	before := map[*life]time.Duration{}
 	for _, l := range lives {
-		if err := l.send(max(warmUp, w.connections), 0); err != nil {
+		if err := l.send(max(warmUp, w.Connections)); err != nil {
 			return err
 		}
 		time.Sleep(settle)
 		l.noteMemory(w.String()+" idle", "VmRSS")
-	}
-	if err := inTurns(lives, " busy", b.requests, 0); err != nil {
-		return err
-	}
-	for _, l := range lives {
-		l.noteMemory(w.String()+" most", "VmHWM")
-		l.latency = vegeta.LatencyMetrics{}
-	}
-	if err := inTurns(lives, " steady", b.requests/steadyShare, steadyRate); err != nil {
-		return err
-	}
-	for _, l := range lives {
-		l.note(w.String()+" p50", l.latency.Quantile(0.5).Seconds()*1e3)
-		l.note(w.String()+" p99", l.latency.Quantile(0.99).Seconds()*1e3)
-	}
-	return ctx.Err()
-}
-
-// inTurns sends n requests to each target, and notes the CPU time of one. The
-// targets take turns, so that what else the machine does affects all alike.
-func inTurns(lives []*life, figure string, n, rate int) error {
-	before := map[*life]time.Duration{}
-	for _, l := range lives {
 		before[l] = l.cpu()
 	}
 	for range turns {
 		for _, i := range rand.Perm(len(lives)) {
-			if err := lives[i].send(n/turns, rate); err != nil {
+			if err := lives[i].send(b.requests / turns); err != nil {
 				return err
 			}
 		}
 	}
 	time.Sleep(settle)
 	for _, l := range lives {
-		l.note(l.workload.String()+figure, float64(l.cpu()-before[l])/1e3/float64(n/turns*turns))
+		counted := float64(b.requests / turns * turns)
+		l.note(w.String()+" busy", float64(l.cpu()-before[l])/1e3/counted)
+		l.noteMemory(w.String()+" most", "VmHWM")
 	}
-	return nil
+	return ctx.Err()
+}
+
+//go:embed tables.md
+var tablesText string
+
+var tablesTemplate = template.Must(template.New("").Parse(tablesText))
+
+// tables writes the figures of the targets. The first is compared with the others.
+func (b *bench) tables(targets []target) (string, error) {
+	versions, err := exec.Command("sh", "-c", "uname -sr; go version; haproxy -v | head -1; "+
+		"go version -m .bin/oauth2-proxy | grep -m1 mod").Output()
+	if err != nil {
+		return "", err
+	}
+	var text strings.Builder
+	err = tablesTemplate.Execute(&text, map[string]any{
+		"First": targets[0].Name, "Others": targets[1:], "Targets": targets,
+		"Workloads": workloads, "Few": workloads[0], "Many": workloads[1],
+		"Results": b.results, "Rounds": b.rounds, "Requests": b.requests,
+		"Cores": runtime.NumCPU(), "Versions": string(versions),
+	})
+	return text.String(), err
 }
 
 // results are the values of a target's figures, one from each round.
@@ -239,7 +248,9 @@ type results map[key][]float64
 type key struct{ target, figure string }
 
 // Median is that of a figure.
-func (r results) Median(target, figure string) float64 { return quantile(r[key{target, figure}], 0.5) }
+func (r results) Median(target, figure string) float64 {
+	return quantile(r[key{target, figure}], 0.5)
+}
 
 // Ratio is a figure of one target over another's, round by round: the median, and
 // the bounds of the middle half.
@@ -248,12 +259,8 @@ func (r results) Ratio(target, other, figure string) string {
 	for i, value := range r[key{other, figure}] {
 		ratios[i] /= value
 	}
-	return fmt.Sprintf("%.2f (%.2f–%.2f)", quantile(ratios, 0.5), quantile(ratios, 0.25), quantile(ratios, 0.75))
-}
-
-// Connection is the memory that one takes, in kB.
-func (r results) Connection(target string) float64 {
-	return 1000 * (r.Median(target, many.String()+" idle") - r.Median(target, few.String()+" idle")) / float64(many.connections-few.connections)
+	return fmt.Sprintf("%.2f (%.2f–%.2f)",
+		quantile(ratios, 0.5), quantile(ratios, 0.25), quantile(ratios, 0.75))
 }
 
 // quantile is the value that the share q of the values does not exceed.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -25,8 +24,8 @@ type target struct {
 	command []string
 	addr    string
 	env     []string
-	want    string    // the beginning of the body of its answers
-	log     io.Writer // nil: /dev/null; not a file: os/exec makes a pipe
+	want    string // the beginning of the body of its answers
+	log     *os.File
 }
 
 // target is a command that answers on a port of its own, below those that the
@@ -45,66 +44,21 @@ func (b *bench) target(name string, command ...string) target {
 	return t
 }
 
-// server is the token server, with more settings if any are given.
-func (b *bench) server(name string, env ...string) target {
-	t := b.target(name, "./.bin/server")
-	t.env = append(t.env, env...)
-	return t
-}
+// server is the token server.
+func (b *bench) server(name string) target { return b.target(name, "./.bin/server") }
 
 // targets are the server, and all that it is compared with.
 func (b *bench) targets() []target {
 	proxy := b.target("oauth2-proxy", "./.bin/oauth2-proxy", "--config=oauth2-proxy.cfg")
 	proxy.want = "Authenticated"
 	return []target{
-		b.server("this server"), b.target("bare", "./.bin/baseline", "bare"), b.target("floor", "./.bin/baseline", "floor"),
-		b.target("naive", "./.bin/baseline", "naive"), b.target("HAProxy", "haproxy", "-db", "-f", "haproxy.cfg"), proxy,
+		b.server("this server"),
+		b.target("bare", "./.bin/baseline", "bare"),
+		b.target("floor", "./.bin/baseline", "floor"),
+		b.target("naive", "./.bin/baseline", "naive"),
+		b.target("HAProxy", "haproxy", "-db", "-f", "haproxy.cfg"),
+		proxy,
 	}
-}
-
-// section is what is measured together. The first target is compared with the others.
-type section struct {
-	results
-	Title     string
-	Rate      int
-	Workloads []workload
-	Targets   []target
-}
-
-var few, many = workload{true, 32}, workload{true, 2000}
-
-// section is the one of that name, or the comparison with the binary of that name.
-func (b *bench) section(name string) section {
-	b.results = results{}
-	s := section{b.results, name, steadyRate, []workload{few, many, {false, 32}, {false, 2000}}, nil}
-	switch name {
-	case "targets":
-		s.Targets = b.targets()
-	case "growth":
-		s.Workloads = []workload{{true, 1}, few, {true, 256}, many, {false, 1}, {false, 32}, {false, 256}, {false, 2000}}
-		s.Targets = slices.Concat(b.targets()[:2], b.targets()[:2])
-		for i := range s.Targets[2:] {
-			s.Targets[2+i].Name += ", 1 core"
-			s.Targets[2+i].command = append([]string{"taskset", "-c", "0"}, s.Targets[2+i].command...)
-		}
-	case "log":
-		s.Workloads = []workload{few, {false, 32}}
-		for _, format := range []string{"text", "json"} {
-			setting := "ITM_TOKEN_SERVER_LOG_FORMAT=" + format
-			file, pipe, null := b.server(format+", file", setting), b.server(format+", pipe", setting), b.server(format+", /dev/null", setting)
-			pipe.log, null.log = io.Discard, nil
-			s.Targets = append(s.Targets, file, pipe, null)
-		}
-		s.Targets = append(s.Targets, b.server("no line", "ITM_TOKEN_SERVER_LOG_LEVEL=warn"))
-	case "gogc":
-		for _, percent := range []string{"100", "200", "300", "400", "800"} {
-			s.Targets = append(s.Targets, b.server("GOGC="+percent, "GOGC="+percent))
-		}
-	default:
-		s.Targets = []target{b.server("this server"), b.server("the other")}
-		s.Targets[1].command[0] = name
-	}
-	return s
 }
 
 const startTimeout = 10 * time.Second
@@ -112,12 +66,21 @@ const startTimeout = 10 * time.Second
 // workload is a kind of load. A distinct token is sent only once to a process.
 type workload struct {
 	distinct    bool
-	connections int
+	Connections int
+}
+
+const fewConnections, manyConnections = 32, 2000
+
+var workloads = []workload{
+	{true, fewConnections}, {true, manyConnections}, {false, fewConnections}, {false, manyConnections},
 }
 
 func (w workload) String() string {
-	tokens := map[bool]string{true: "distinct tokens", false: "one token"}[w.distinct]
-	return fmt.Sprintf("%s, %d conn.", tokens, w.connections)
+	tokens := "one token"
+	if w.distinct {
+		tokens = "distinct tokens"
+	}
+	return fmt.Sprintf("%s, %d connections", tokens, w.Connections)
 }
 
 // life is one process of a target under one workload.
@@ -129,13 +92,13 @@ type life struct {
 	connections connections
 	sent        int
 	last        *vegeta.Result
-	latency     vegeta.LatencyMetrics
 }
 
 // start runs t, waits until it listens, and asks it for a token.
 func (b *bench) start(ctx context.Context, t target, w workload) (*life, error) {
-	l := &life{bench: b, target: t, workload: w, connections: make(connections, w.connections)}
-	for range w.connections {
+	l := &life{bench: b, target: t, workload: w}
+	l.connections = make(connections, w.Connections)
+	for range w.Connections {
 		l.connections <- &http.Transport{MaxConnsPerHost: 1, DisableCompression: true}
 	}
 	l.cmd = exec.CommandContext(ctx, t.command[0], t.command[1:]...)
@@ -151,7 +114,7 @@ func (b *bench) start(ctx context.Context, t target, w workload) (*life, error) 
 	l.note("listening", time.Since(began).Seconds()*1e3)
 	if err == nil {
 		conn.Close()
-		err = l.send(1, 0)
+		err = l.send(1)
 	}
 	l.note("first token", time.Since(began).Seconds()*1e3)
 	if err != nil {
@@ -163,14 +126,15 @@ func (b *bench) start(ctx context.Context, t target, w workload) (*life, error) 
 
 // refuses checks that t accepts no bad token. Bare is there to accept any.
 func (b *bench) refuses(ctx context.Context, t target) error {
-	l, err := b.start(ctx, t, few)
+	l, err := b.start(ctx, t, workload{Connections: 1})
 	if err != nil {
 		return err
 	}
 	defer l.stop()
 	for i, bad := range []string{"forged", "of another issuer", "expired"} {
 		l.sent = len(b.tokens) - 3 + i
-		if err := l.send(1, 0); l.last.Code < http.StatusBadRequest && !slices.Contains(t.command, "bare") {
+		err := l.send(1)
+		if l.last.Code < http.StatusBadRequest && !slices.Contains(t.command, "bare") {
 			return fmt.Errorf("%s: a token that is %s: %w", t.Name, bad, err)
 		}
 	}
@@ -216,20 +180,19 @@ func (c connections) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.RoundTrip(r)
 }
 
-// limited is a pacer that ends after a number of requests.
-type limited struct {
-	vegeta.Pacer
-	requests uint64
+// full is a pacer that sends requests as soon as a connection is free.
+type full struct{ requests uint64 }
+
+// Pace returns the time to wait, and whether all are sent.
+func (f full) Pace(_ time.Duration, sent uint64) (time.Duration, bool) {
+	return 0, sent >= f.requests
 }
 
-func (l limited) Pace(elapsed time.Duration, hits uint64) (time.Duration, bool) {
-	wait, _ := l.Pacer.Pace(elapsed, hits)
-	return wait, hits >= l.requests
-}
+func (f full) Rate(time.Duration) float64 { return 0 }
 
-// send sends n requests at that rate (0: as fast as they are answered), with at
-// most one in flight on each connection. Each must get a good answer.
-func (l *life) send(n, rate int) (err error) {
+// send sends n requests as fast as they are answered, with at most one in flight
+// on each connection. Each must get a good answer.
+func (l *life) send(n int) (err error) {
 	queue := make(chan string, n)
 	for range n {
 		queue <- l.bench.tokens[l.sent]
@@ -242,14 +205,14 @@ func (l *life) send(n, rate int) (err error) {
 		t.Header = http.Header{"Authorization": {"Bearer " + <-queue}, "Accept": {"*/*"}}
 		return nil
 	}
-	pacer := limited{vegeta.Rate{Freq: rate, Per: time.Second}, uint64(n)}
-	attacker := vegeta.NewAttacker(vegeta.Client(&http.Client{Transport: l.connections, Timeout: time.Minute}),
-		vegeta.MaxWorkers(uint64(l.workload.connections)))
-	for l.last = range attacker.Attack(targeter, pacer, 0, "") {
-		l.latency.Add(l.last.Latency)
+	client := &http.Client{Transport: l.connections, Timeout: time.Minute}
+	attacker := vegeta.NewAttacker(vegeta.Client(client),
+		vegeta.MaxWorkers(uint64(l.workload.Connections)))
+	for l.last = range attacker.Attack(targeter, full{uint64(n)}, 0, "") {
 		if l.last.Code != http.StatusOK || !bytes.HasPrefix(l.last.Body, []byte(l.target.want)) {
 			attacker.Stop()
-			err = errors.Join(err, fmt.Errorf("%s: status %d %s %.200q", l.target.Name, l.last.Code, l.last.Error, l.last.Body))
+			err = errors.Join(err, fmt.Errorf("%s: status %d %s %.200q",
+				l.target.Name, l.last.Code, l.last.Error, l.last.Body))
 		}
 	}
 	return err
