@@ -60,13 +60,16 @@ tar -c itwin-token-server | docker import "${changes[@]}" - itwin-token-server:t
 
 url=http://127.0.0.1:$PORT
 answers() { [ "$(curl -s -o "$work/body" -w '%{http_code}' "$url$1")" = "$2" ]; }
-healthy() { [ "$(docker inspect -f '{{.State.Health.Status}}' "$(compose ps -q server)")" = healthy ]; }
+inspect() { docker inspect -f "$1" "$(compose ps -q server)"; }
+checked() { [ "$(inspect '{{len .State.Health.Log}}')" -gt 0 ]; }
+healthy() { [ "$(inspect '{{.State.Health.Status}}')" = healthy ]; }
 
 # With the real command it reads the secret and answers, but no tenant can be reached.
 up=1
 compose up -d >/dev/null 2>&1 || fail "$(compose up -d 2>&1)"
 waitFor 10 answers /healthz 200
 answers /readyz 503 || fail "/readyz answers without a tenant: $(cat body)"
+waitFor 20 checked
 if healthy; then fail "healthy without a tenant"; fi
 
 printf 'services: {server: {command: [demo]}}\n' >demo.yaml
@@ -76,7 +79,7 @@ waitFor 60 healthy
 answers /readyz 200
 curl -fsS -H "Authorization: Bearer $(curl -fsS "$url/demo/userToken")" "$url/getToken" | grep -q '^Bearer eyJ'
 
-kill -9 "$(docker inspect -f '{{.State.Pid}}' "$(compose ps -q server)")"
+kill -9 "$(inspect '{{.State.Pid}}')"
 waitFor 20 answers /readyz 200
 waitFor 30 healthy
 echo "compose: started, healthy when ready, restarted after kill -9"
