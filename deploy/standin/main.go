@@ -4,8 +4,8 @@
 //	standin DIR
 //
 // It writes into DIR what a server and its client need: env (the settings, without the secret),
-// client-secret, ca.pem (for SSL_CERT_FILE or the system's CA file) and user-token (valid for a day).
-// Then it prints "ready" and serves until SIGTERM.
+// client-secret, ca.pem (for SSL_CERT_FILE or the system's CA file) and user-token (valid for a
+// day). Then it prints "ready" and serves until SIGTERM.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Package tests checks deploy/kubernetes.yaml against Kubernetes' own packages and against the server,
-// and runs three replicas behind nginx with deploy/nginx.conf.
+// Package tests checks deploy/kubernetes.yaml against Kubernetes' own packages and against the
+// server, and runs three replicas behind nginx with deploy/nginx.conf.
 //
 // It is a module of its own, so that the server needs none of these packages.
 package tests
@@ -56,8 +56,9 @@ func (p *process) terminate(t *testing.T) {
 	t.Helper()
 	began := time.Now()
 	check(t, p.cmd.Process.Signal(syscall.SIGTERM))
-	if err := p.cmd.Wait(); err != nil || time.Since(began) > 10*time.Second {
-		t.Errorf("SIGTERM ended the server with %v after %v, want status 0 within 10 s", err, time.Since(began))
+	err := p.cmd.Wait()
+	if took := time.Since(began); err != nil || took > 10*time.Second {
+		t.Errorf("SIGTERM ended the server with %v after %v, want status 0 within 10 s", err, took)
 	}
 }
 
@@ -92,8 +93,9 @@ func waitFor(t *testing.T, limit time.Duration, what string, ok func() bool) {
 func build(t *testing.T) string {
 	t.Helper()
 	server := filepath.Join(t.TempDir(), "itwin-token-server")
-	if out, err := exec.Command("go", "build", "-C", "../..", "-o", server, ".").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	output, err := exec.Command("go", "build", "-C", "../..", "-o", server, ".").CombinedOutput()
+	if err != nil {
+		t.Fatalf("go build: %v\n%s", err, output)
 	}
 	return server
 }

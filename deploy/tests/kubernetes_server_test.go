@@ -13,12 +13,13 @@ import (
 
 const secretFile = "ITM_TOKEN_SERVER_CLIENT_SECRET_FILE"
 
-// TestKubernetesServer runs the server with the container's settings, except for the path of the secret,
-// hosts that do not resolve, and free ports.
+// TestKubernetesServer runs the server with the container's settings, except for the path of the
+// secret, hosts that do not resolve, and free ports.
 func TestKubernetesServer(t *testing.T) {
 	m := decode(t)
 	free := freeAddresses(t, 2)
-	p := &process{program: build(t), dir: t.TempDir(), args: m.container.Args, address: free[0], env: m.env}
+	p := &process{program: build(t), dir: t.TempDir(), args: m.container.Args, address: free[0]}
+	p.env = m.env
 	p.env[secretFile] = write(t, t.TempDir(), "client-secret", []byte("secret"))
 	p.env["ITM_TOKEN_SERVER_AUTH0_DOMAIN"] = "tenant.invalid"
 	p.env["ITM_TOKEN_SERVER_AUTHORITY"] = "https://ims.invalid"
@@ -50,7 +51,8 @@ func TestKubernetesServer(t *testing.T) {
 	waitForStatus(t, http.DefaultClient, "http://"+free[1]+"/metrics", http.StatusOK)
 	p.terminate(t)
 	// The server warns about an ITM_TOKEN_SERVER_ name that it does not know.
-	if line := regexp.MustCompile(`(?i).*(unknown|did you mean|not a setting).*`).FindString(log.String()); line != "" {
+	warning := regexp.MustCompile(`(?i).*(unknown|did you mean|not a setting).*`)
+	if line := warning.FindString(log.String()); line != "" {
 		t.Errorf("the manifest has a setting that the server does not know: %s", line)
 	}
 }

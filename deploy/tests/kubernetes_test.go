@@ -27,7 +27,6 @@ const name = "itwin-token-server" // of each object
 
 // manifest holds the objects of kubernetes.yaml, in its order.
 type manifest struct {
-	text       string
 	namespace  corev1.Namespace
 	config     corev1.ConfigMap
 	deployment appsv1.Deployment
@@ -51,8 +50,9 @@ func decode(t *testing.T) *manifest {
 		autoscalingv2.AddToScheme, networkingv1.AddToScheme)
 	check(t, add.AddToScheme(scheme))
 	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
-	m := &manifest{text: string(text)}
-	objects := []runtime.Object{&m.namespace, &m.config, &m.deployment, &m.service, &m.budget, &m.autoscaler, &m.network}
+	m := &manifest{}
+	objects := []runtime.Object{&m.namespace, &m.config, &m.deployment, &m.service, &m.budget,
+		&m.autoscaler, &m.network}
 	documents := bytes.Split(text, []byte("\n---\n"))
 	want(t, "the number of objects", len(documents), len(objects))
 	for i, object := range objects {
@@ -78,11 +78,14 @@ func decode(t *testing.T) *manifest {
 
 func TestKubernetesPodIsRestricted(t *testing.T) {
 	m := decode(t)
-	want(t, "the namespace enforces", m.namespace.Labels[psaapi.EnforceLevelLabel], psaapi.LevelRestricted)
+	enforced := m.namespace.Labels[psaapi.EnforceLevelLabel]
+	want(t, "the namespace enforces", enforced, psaapi.LevelRestricted)
 	evaluator, err := psapolicy.NewEvaluator(psapolicy.DefaultChecks(), nil)
 	check(t, err)
-	restricted := psaapi.LevelVersion{Level: psaapi.LevelRestricted, Version: psaapi.LatestVersion()}
-	for _, result := range evaluator.EvaluatePod(restricted, &m.template.ObjectMeta, &m.template.Spec) {
+	latest := psaapi.LatestVersion()
+	restricted := psaapi.LevelVersion{Level: psaapi.LevelRestricted, Version: latest}
+	pod := m.template
+	for _, result := range evaluator.EvaluatePod(restricted, &pod.ObjectMeta, &pod.Spec) {
 		if !result.Allowed {
 			t.Errorf("%s: %s", result.ForbiddenReason, result.ForbiddenDetail)
 		}
@@ -103,7 +106,7 @@ func TestKubernetesSelectorsMatchThePods(t *testing.T) {
 	for name, s := range selectors {
 		selector, err := metav1.LabelSelectorAsSelector(s)
 		if err != nil || selector.Empty() || !selector.Matches(labels.Set(m.template.Labels)) {
-			t.Errorf("%s selects %v (%v), which does not match the pods' labels %v", name, s, err, m.template.Labels)
+			t.Errorf("%s selects %v (%v), want the pods' labels %v", name, s, err, m.template.Labels)
 		}
 	}
 }
@@ -111,12 +114,13 @@ func TestKubernetesSelectorsMatchThePods(t *testing.T) {
 func TestKubernetesFields(t *testing.T) {
 	m := decode(t)
 	pod, rolling := m.template.Spec, m.deployment.Spec.Strategy.RollingUpdate
-	spread, file := pod.TopologySpreadConstraints[0], m.env[secretFile]
-	mount, secret := m.container.VolumeMounts[0], pod.Volumes[0].Secret
+	mount, secret, file := m.container.VolumeMounts[0], pod.Volumes[0].Secret, m.env[secretFile]
+	target := autoscalingv2.CrossVersionObjectReference{
+		APIVersion: m.deployment.APIVersion, Kind: m.deployment.Kind, Name: m.deployment.Name}
 	var egress []string
 	for _, rule := range m.network.Spec.Egress {
 		for _, port := range rule.Ports {
-			egress = append(egress, string(*port.Protocol)+" "+port.Port.String())
+			egress = append(egress, fmt.Sprint(*port.Protocol, " ", port.Port, " ", len(rule.To)))
 		}
 	}
 	for _, field := range []struct {
@@ -128,24 +132,19 @@ func TestKubernetesFields(t *testing.T) {
 		{"variables for the namespace's Services", *pod.EnableServiceLinks, false},
 		{"the ConfigMap of the settings", m.container.EnvFrom[0].ConfigMapRef.Name, m.config.Name},
 
-		{"replicas", *m.deployment.Spec.Replicas, 3},
-		{"the autoscaler's target", m.autoscaler.Spec.ScaleTargetRef, autoscalingv2.CrossVersionObjectReference{
-			APIVersion: m.deployment.APIVersion, Kind: m.deployment.Kind, Name: m.deployment.Name}},
-		{"the autoscaler's minimum", *m.autoscaler.Spec.MinReplicas, 3},
+		{"the autoscaler's target", m.autoscaler.Spec.ScaleTargetRef, target},
+		{"the autoscaler's minimum", *m.autoscaler.Spec.MinReplicas, *m.deployment.Spec.Replicas},
 		{"pods missing during an update", rolling.MaxUnavailable, 0},
-		{"pods added during an update", rolling.MaxSurge, 1},
 		{"pods that a drain may take at once", m.budget.Spec.MaxUnavailable, 1},
-		{"the first spread constraint", []any{spread.TopologyKey, spread.WhenUnsatisfiable, spread.MaxSkew}, []any{corev1.LabelHostname, corev1.DoNotSchedule, 1}},
 
 		{"policy types", m.network.Spec.PolicyTypes, "[Ingress Egress]"},
-		{"ports out of the pod", egress, "[UDP 53 TCP 53 TCP 443]"},
+		{"egress: protocol, port, number of peers", egress, "[UDP 53 1 TCP 53 1 TCP 443 0]"},
 
 		{"the folder of the secret's file", mount.MountPath, path.Dir(file)},
 		{"the mounted volume", mount.Name, pod.Volumes[0].Name},
 		{"a subPath, with which a rotated secret would never arrive", mount.SubPath, ""},
 		{"a read-only secret", mount.ReadOnly, true},
 		{"the secret", []any{secret.SecretName, len(secret.Items)}, []any{name, 0}},
-		{"the secret's key in the first comment", strings.Contains(m.text, "generic "+name+" --from-file="+path.Base(file)), true},
 		{"the file's mode: for the pod's group, and no other user", *secret.DefaultMode, 0o440},
 		{"the file's group", *pod.SecurityContext.FSGroup, *pod.SecurityContext.RunAsGroup},
 	} {
@@ -156,25 +155,22 @@ func TestKubernetesFields(t *testing.T) {
 			t.Errorf("any pod can reach the port %s", rule.Ports[0].Port)
 		}
 	}
-	for _, rule := range m.network.Spec.Egress {
-		if rule.Ports[0].Port.IntValue() == 53 && len(rule.To) == 0 {
-			t.Error("any host can be sent what looks like a DNS query")
-		}
-	}
 }
 
 func TestKubernetesLimits(t *testing.T) {
 	m := decode(t)
-	preStop, grace := m.container.Lifecycle.PreStop.Sleep.Seconds, *m.template.Spec.TerminationGracePeriodSeconds
+	preStop := m.container.Lifecycle.PreStop.Sleep.Seconds
+	grace := *m.template.Spec.TerminationGracePeriodSeconds
 	if preStop < 1 || grace < preStop+11 { // the server exits within 11 s of SIGTERM
-		t.Errorf("the grace period is %d s, want preStop's %d s (at least 1 s) and 11 s more", grace, preStop)
+		t.Errorf("the grace period is %d s, want 11 s more than preStop's %d s", grace, preStop)
 	}
 	for _, probe := range []*corev1.Probe{m.container.LivenessProbe, m.container.ReadinessProbe} {
 		if probe.PeriodSeconds*probe.FailureThreshold < 60 {
-			t.Errorf("%s fails within a minute, so an attack can restart or exclude pods", probe.HTTPGet.Path)
+			t.Errorf("%s fails within a minute: an attack can take the pods away", probe.HTTPGet.Path)
 		}
 	}
-	soft, err := resource.ParseQuantity(strings.TrimSuffix(m.env["GOMEMLIMIT"], "B")) // Go's MiB is Kubernetes' Mi
+	// Go's MiB is Kubernetes' Mi.
+	soft, err := resource.ParseQuantity(strings.TrimSuffix(m.env["GOMEMLIMIT"], "B"))
 	check(t, err)
 	limit := m.container.Resources.Limits.Memory().Value()
 	if got := float64(soft.Value()) / float64(limit); got < 0.85 || got > 0.95 {

@@ -23,9 +23,10 @@ const (
 	soonest = life * 4 / 10
 )
 
-// TestReplicas asks three replicas behind nginx for tokens while one is killed, all are restarted in turn,
-// IMS is down and Auth0 rotates its signing key. Every request must get a token that is valid at that
-// moment, and no replica may ask IMS more often than alone. It takes a minute and a half.
+// TestReplicas asks three replicas behind nginx for tokens while one is killed, all are restarted
+// in turn, IMS is down and Auth0 rotates its signing key. Every request must get a token that is
+// valid at that moment, and no replica may ask IMS more often than alone. It takes a minute and a
+// half.
 func TestReplicas(t *testing.T) {
 	c := startCluster(t)
 	load := startLoad(c)
@@ -59,7 +60,9 @@ func TestReplicas(t *testing.T) {
 	c.tenant.Rotate()
 	c.tenant.Rotate()
 	load.signIn()
-	waitFor(t, life/2, "renewal by each replica", func() bool { return c.oldestGrant().After(restarted) })
+	waitFor(t, life/2, "renewal by each replica", func() bool {
+		return c.oldestGrant().After(restarted)
+	})
 
 	load.end(t)
 	c.checkOutage(t)
@@ -104,7 +107,8 @@ func (l *load) check(result *vegeta.Result) {
 	l.slowest = max(l.slowest, result.Latency)
 	token, ok := strings.CutPrefix(string(result.Body), "Bearer ")
 	if result.Code != http.StatusOK || !ok || !l.cluster.valid(token) {
-		l.failed = append(l.failed, fmt.Sprintf("%s, after %v: %d %s %q", l.phase.Load(), result.Latency, result.Code, result.Error, result.Body))
+		l.failed = append(l.failed, fmt.Sprintf("%s, after %v: %d %s %q",
+			l.phase.Load(), result.Latency, result.Code, result.Error, result.Body))
 	}
 }
 

@@ -60,7 +60,7 @@ export class TokenServerAuthClient implements ViewerAuthorizationClient {
   private requestedAt = now();
   private life = 0; // ms; the token expires so long after requestedAt
   private scheduledAt = now();
-  private wait = 0; // ms; the renewal, or the retry after a failure, is due so long after scheduledAt
+  private wait = 0; // ms; the next fetch is due so long after scheduledAt
   private asked = false; // getAccessToken was called since the last automatic fetch
   private failures = 0;
   private error: TokenError | undefined;
@@ -93,7 +93,7 @@ export class TokenServerAuthClient implements ViewerAuthorizationClient {
     return this.fetching;
   }
 
-  /** Ends the timers and a request that is under way. From then on there are no tokens and no events. */
+  /** Ends the timers and a request that is under way. After that there are no tokens and no events. */
   dispose(): void {
     this.disposed = new TokenError("unavailable", "the client is disposed");
     clearTimeout(this.fetchTimer);
@@ -105,9 +105,13 @@ export class TokenServerAuthClient implements ViewerAuthorizationClient {
     return since(this.requestedAt) >= this.life;
   }
 
-  /** Fetches when the timer says so, unless the client was dropped: nobody listens, and nobody has asked. */
+  /**
+   * Called by the timer. It fetches only if somebody listens, or has asked since the last time:
+   * a client that the page has dropped must not fetch for ever.
+   */
   private fetchIfWanted = () => {
-    const listeners = this.onAccessTokenChanged.numberOfListeners + this.onTokenMissing.numberOfListeners;
+    const { onAccessTokenChanged, onTokenMissing } = this;
+    const listeners = onAccessTokenChanged.numberOfListeners + onTokenMissing.numberOfListeners;
     if (this.asked || listeners > 0) this.fetchInBackground();
     this.asked = false;
   };
@@ -182,7 +186,7 @@ export class TokenServerAuthClient implements ViewerAuthorizationClient {
     throw new TokenError("unavailable", `getUserToken must return the user's token and nothing else, got ${got}`);
   }
 
-  /** Rejects with late, and aborts the signal, after 20 s: callers share one fetch, so it has to end. */
+  /** After 20 s rejects with late, and aborts the signal: callers share one fetch, so it has to end. */
   private async within<T>(late: TokenError, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     if (this.disposed) throw this.disposed;
     const controller = (this.controller = new AbortController());
