@@ -57,7 +57,8 @@ func main() {
 		debug.SetGCPercent(400) // the live heap is 4 MB: by default it would be collected hundreds of times a second
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(80 << 20) // above this it is collected more often; not a hard limit
+		// What clients can make the server hold; with less, it would be collected in vain.
+		debug.SetMemoryLimit(320 << 20) // above this it is collected more often; not a hard limit
 	}
 	log.SetOutput(io.Discard) // net/http would write upstream's text to it
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -127,11 +128,28 @@ func runServe(ctx context.Context, p program) error {
 		return err
 	}
 	s := newService(c, p.transport, telemetry.NewLog(p.stderr, c.LogFormat, c.LogLevel))
-	server.Announce(s.log, listener.Addr(), c.Certificate != nil, found.Setting(prefix+"PORT").Source)
+	announce(s.log, listener.Addr(), c.Certificate != nil, found.Setting(prefix+"PORT").Source)
 	for _, warning := range found.Warnings {
 		s.log.Warn(warning)
 	}
 	return s.run(ctx, listener, s.routes(nil))
+}
+
+// announce logs where the server can be reached and which setting chose its port, and
+// warns about plain http beyond this machine.
+func announce(log *slog.Logger, addr net.Addr, tls bool, portSource string) {
+	log.Info("listening", "addr", addr.String(), "port_from", portSource)
+	scheme := "http"
+	if tls {
+		scheme = "https"
+	}
+	for _, a := range server.Addresses(addr) {
+		log.Info("reachable", "from", a.From, "url", scheme+"://"+a.HostPort+"/getToken")
+	}
+	if !tls && !addr.(*net.TCPAddr).IP.IsLoopback() {
+		log.Warn("plain http: anyone on the same network can read the tokens; set " + prefix +
+			"TLS_CERT_FILE and _TLS_KEY_FILE, or make this port reachable for a TLS proxy only")
+	}
 }
 
 // setUp reads the settings and opens the port.
@@ -210,7 +228,7 @@ func (s *service) run(ctx context.Context, listener net.Listener, handler http.H
 	running.Go(func() { s.users.keys.Run(background) })
 	running.Go(func() { s.tokens.Run(background) })
 	srv := server.Server{
-		Listener: listener, Handler: handler, Origins: s.config.Origins, Certificate: s.config.Certificate, Log: s.log,
+		Listener: listener, Handler: handler, Certificate: s.config.Certificate, Log: s.log,
 		Stopping: func() {
 			s.draining.Store(true)
 			s.log.Info("shutting down")

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -255,13 +256,37 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// Plain http is warned about, except on loopback.
+func TestAnnounce(t *testing.T) {
+	for _, test := range []struct {
+		addr     string
+		tls      bool
+		url      string
+		warnings int
+	}{
+		{"127.0.0.1:3001", false, "http://127.0.0.1:3001/getToken", 0},
+		{"[::1]:3001", false, "http://[::1]:3001/getToken", 0},
+		{"192.0.2.7:3001", false, "http://192.0.2.7:3001/getToken", 1},
+		{"0.0.0.0:3001", false, "http://localhost:3001/getToken", 1},
+		{"0.0.0.0:443", true, "https://localhost:443/getToken", 0},
+	} {
+		addr, log := must(net.ResolveTCPAddr("tcp", test.addr)), new(standintest.Log)
+		announce(telemetry.NewLog(log, "text", slog.LevelInfo), addr, test.tls, "PORT")
+		text := log.String()
+		if strings.Count(text, "WARN") != test.warnings || !strings.Contains(text, "url="+test.url+"\n") ||
+			!strings.Contains(text, "addr="+test.addr+" port_from=PORT\n") {
+			t.Errorf("announce(%s, %v) logged %q", test.addr, test.tls, text)
+		}
+	}
+}
+
 func TestItServesBeforeItHasFetched(t *testing.T) {
 	t.Parallel()
 	s := standintest.New(t)
 	s.Tenant.Misbehave(standintest.Hang())
 	s.IMS.Misbehave(standintest.Hang())
 	server := startProgram(t, program{environ: settingsOf(s), transport: s.Transport()})
-	url := server.stderr.Await(t, `url=(http://localhost:\d+)/getToken`)
+	url := server.stderr.Await(t, `url=(http://127\.0\.0\.1:\d+)/getToken`)
 	if got := fetch(t, &http.Client{Timeout: 8 * time.Second}, url+"/healthz", ""); got != "ok\n" {
 		t.Errorf("GET /healthz = %q, want ok", got)
 	}

@@ -3,23 +3,28 @@ package server
 import (
 	"encoding/json"
 	"io"
-	"mime"
+	"maps"
 	"net/http"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 )
 
-// Header values that never change are made once, not for each answer.
+// Headers that are always the same are made once, not for each answer.
 var (
-	noStore       = []string{"no-store"}
-	noSniff       = []string{"nosniff"}
-	anyOrigin     = []string{"*"}
-	exposeHeaders = []string{"WWW-Authenticate, Retry-After"}
-	varyOrigin    = []string{"Origin"}
-	textType      = []string{"text/plain; charset=utf-8"}
-	jsonType      = []string{"application/json"}
+	always = http.Header{
+		"Cache-Control":          {"no-store"},
+		"X-Content-Type-Options": {"nosniff"},
+	}
+	varyOrigin = []string{"Origin"}
+	exposed    = []string{"WWW-Authenticate, Retry-After"}
+	preflight  = http.Header{
+		"Access-Control-Allow-Methods": {"GET, HEAD"},
+		"Access-Control-Allow-Headers": {"Authorization, *"}, // * is all others: apps add tracing headers
+		"Access-Control-Max-Age":       {"7200"},             // seconds; the most that Chromium accepts
+	}
+	textType = []string{"text/plain; charset=utf-8"}
+	jsonType = []string{"application/json"}
 )
 
 // Headers adds to every answer of next, errors included, the headers for caches
@@ -28,46 +33,27 @@ var (
 // pages only: other clients have no origin.
 func Headers(origins []string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		allowed := setHeaders(h, origins, r.Header.Get("Origin"))
+		h, origin := w.Header(), "*"
+		maps.Copy(h, always)
+		if len(origins) > 0 {
+			h["Vary"] = varyOrigin
+			origin = r.Header.Get("Origin")
+		}
+		allowed := len(origins) == 0 || slices.Contains(origins, origin)
+		if allowed {
+			h.Set("Access-Control-Allow-Origin", origin)
+			h["Access-Control-Expose-Headers"] = exposed
+		}
+		// A preflight: https://fetch.spec.whatwg.org/#cors-preflight-request
 		if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 			next.ServeHTTP(w, r)
 			return
 		}
-		if allowed { // a preflight: https://fetch.spec.whatwg.org/#cors-preflight-fetch
-			h.Set("Access-Control-Allow-Methods", "GET, HEAD")
-			h.Set("Access-Control-Allow-Headers", "Authorization, *") // apps add tracing headers; * does not include Authorization
-			h.Set("Access-Control-Max-Age", "7200")                   // seconds; the most that Chromium accepts
+		if allowed {
+			maps.Copy(h, preflight)
 		}
 		w.WriteHeader(http.StatusNoContent)
 	})
-}
-
-// setHeaders sets the headers of every answer. It reports whether a page of the
-// origin may read the answer.
-func setHeaders(h http.Header, origins []string, origin string) bool {
-	h["Cache-Control"] = noStore
-	h["X-Content-Type-Options"] = noSniff
-	allowed := anyOrigin
-	if len(origins) > 0 {
-		h["Vary"] = varyOrigin
-		if !slices.Contains(origins, origin) {
-			return false
-		}
-		allowed = []string{origin}
-	}
-	h["Access-Control-Allow-Origin"] = allowed
-	h["Access-Control-Expose-Headers"] = exposeHeaders
-	return true
-}
-
-// headerLines returns the headers of an answer that net/http sends itself, for an
-// unknown origin.
-func headerLines(origins []string) string {
-	h, text := make(http.Header), new(strings.Builder)
-	setHeaders(h, origins, "")
-	h.Write(text) // to memory: cannot fail
-	return text.String()
 }
 
 // ExactPaths passes to next only requests whose path is sent in its one plain
@@ -100,44 +86,21 @@ func WriteJSON(w http.ResponseWriter, status int, v map[string]any) {
 	w.Write(body)
 }
 
-// maxAccept bounds the Accept header that is read, in bytes; browsers send 150.
-const maxAccept = 512
-
-// PrefersJSON reports whether the Accept header gives application/json a higher
-// quality than text/plain (RFC 9110 §12.5.1). It is false for a missing header, and
-// one that is too long.
+// PrefersJSON reports whether the Accept header lists application/json, unless with the
+// quality 0, and neither text/plain nor text/*. Other qualities are not compared, so
+// "application/json, text/plain, */*", which axios and Angular send, means text.
 func PrefersJSON(h http.Header) bool {
 	accept := strings.Join(h["Accept"], ",") // several lines are one list (RFC 9110 §5.3)
-	if accept == "" || accept == "*/*" || len(accept) > maxAccept {
-		return false
-	}
-	weights := make(map[string]float64) // by range
-	for item := range strings.SplitSeq(accept, ",") {
-		if name, parameters, err := mime.ParseMediaType(item); err == nil {
-			weights[name] = max(weights[name], parseWeight(parameters))
+	listed := false
+	for item := range strings.SplitSeq(strings.ToLower(strings.ReplaceAll(accept, " ", "")), ",") {
+		mediaType, _, _ := strings.Cut(item, ";")
+		_, quality, found := strings.Cut(item, ";q=")
+		switch mediaType {
+		case "text/plain", "text/*":
+			return false
+		case "application/json":
+			listed = !found || strings.Trim(quality, "0.") != ""
 		}
 	}
-	quality := func(ranges ...string) float64 { // of the first that is there
-		for _, name := range ranges {
-			if weight, ok := weights[name]; ok {
-				return weight
-			}
-		}
-		return 0
-	}
-	return quality("application/json", "application/*", "*/*") > quality("text/plain", "text/*", "*/*")
-}
-
-// parseWeight returns the parameter q: 1 if it is missing, 0 if it is malformed
-// (RFC 9110 §12.4.2).
-func parseWeight(parameters map[string]string) float64 {
-	text, ok := parameters["q"]
-	if !ok {
-		return 1
-	}
-	q, err := strconv.ParseFloat(text, 64)
-	if err != nil || len(text) > len("0.123") || strings.Trim(text, "0123456789.") != "" || q > 1 {
-		return 0
-	}
-	return q
+	return listed
 }

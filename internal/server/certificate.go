@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"os"
@@ -26,7 +27,8 @@ type Certificate struct {
 func LoadCertificate(certFile, keyFile string) (*Certificate, error) {
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
-		return nil, fmt.Errorf("%s with %s: %w (the server's certificate must be the first, and the key without a passphrase)", certFile, keyFile, err)
+		return nil, fmt.Errorf("%s with %s: %w (the server's certificate must be the first, "+
+			"and the key without a passphrase)", certFile, keyFile, err)
 	}
 	chain, err := os.ReadFile(certFile)
 	if err != nil {
@@ -34,8 +36,9 @@ func LoadCertificate(certFile, keyFile string) (*Certificate, error) {
 	}
 	// A file that is still being written has a whole leaf and half a chain, which
 	// few clients would accept. crypto/tls ignores what it cannot decode.
-	if want := bytes.Count(chain, []byte("-----BEGIN CERTIFICATE-----")); want != len(pair.Certificate) {
-		return nil, fmt.Errorf("%s: want %d whole certificates, got %d", certFile, want, len(pair.Certificate))
+	want := bytes.Count(chain, []byte("-----BEGIN CERTIFICATE-----"))
+	if got := len(pair.Certificate); got != want {
+		return nil, fmt.Errorf("%s: want %d whole certificates, got %d", certFile, want, got)
 	}
 	c := &Certificate{certFile: certFile, keyFile: keyFile}
 	c.pair.Store(&pair)
@@ -45,7 +48,7 @@ func LoadCertificate(certFile, keyFile string) (*Certificate, error) {
 // reload reads the files at each interval until ctx ends. It logs an error once,
 // not each time.
 func (c *Certificate) reload(ctx context.Context, log *slog.Logger) {
-	tick, logged := time.Tick(reloadInterval), ""
+	tick, last := time.Tick(reloadInterval), ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -55,16 +58,42 @@ func (c *Certificate) reload(ctx context.Context, log *slog.Logger) {
 		renewed, err := LoadCertificate(c.certFile, c.keyFile)
 		if err == nil {
 			c.pair.Store(renewed.pair.Load())
-			logged = ""
-		} else if err.Error() != logged {
+		} else if err.Error() != last {
 			log.Error("the TLS certificate cannot be used; keeping the previous one", "error", err)
-			logged = err.Error()
 		}
+		last = fmt.Sprint(err)
 	}
 }
 
-// get is for [tls.Config].
-func (c *Certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.pair.Load(), nil }
+// config returns the settings of TLS, with the certificate in use. They offer clients
+// HTTP/1.1 only: an answer of a few headers and a token gains nothing from HTTP/2.
+func (c *Certificate) config() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return c.pair.Load(), nil
+		},
+	}
+}
 
 // Expiry returns when the certificate in use expires.
 func (c *Certificate) Expiry() time.Time { return c.pair.Load().Leaf.NotAfter }
+
+// Verify returns an error if this machine would not accept the certificate in use from
+// another server, whatever its name: often an intermediate certificate is missing.
+func (c *Certificate) Verify() error { return c.verify(nil) }
+
+// verify is Verify with the authorities to trust; nil means those of the system.
+func (c *Certificate) verify(roots *x509.CertPool) error {
+	pair, intermediates := c.pair.Load(), x509.NewCertPool()
+	for _, der := range pair.Certificate[1:] {
+		certificate, err := x509.ParseCertificate(der)
+		if err != nil {
+			return err
+		}
+		intermediates.AddCert(certificate)
+	}
+	_, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates})
+	return err
+}

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -16,45 +17,56 @@ import (
 	"time"
 )
 
-// A pair is the content of two files in PEM: a certificate with its issuer's, and its key.
-type pair struct{ chain, key string }
+// insecure trusts every certificate.
+var insecure = &tls.Config{InsecureSkipVerify: true}
 
-// newPair makes a pair that is identified by its serial number.
-func newPair(t *testing.T, serial int64, expiry time.Time) pair {
+// A pair is the content of two files in PEM: a certificate with the intermediate one that
+// signed it, and the key. The root has signed the intermediate one.
+type pair struct {
+	chain, key string
+	root       *x509.Certificate
+}
+
+// newPair makes a pair with the given serial number, valid for as many years.
+func newPair(t *testing.T, serial int64) pair {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	chain := ""
-	for _, serial := range []int64{serial, 1000} {
-		template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: expiry.AddDate(-1, 0, 0), NotAfter: expiry}
-		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	var p pair
+	var issuer *x509.Certificate
+	var issuerKey *ecdsa.PrivateKey
+	for _, template := range []*x509.Certificate{
+		{SerialNumber: big.NewInt(1000), IsCA: true, BasicConstraintsValid: true},
+		{SerialNumber: big.NewInt(1001), IsCA: true, BasicConstraintsValid: true},
+		{SerialNumber: big.NewInt(serial)},
+	} {
+		template.NotBefore, template.NotAfter = time.Now(), time.Now().AddDate(int(serial), 0, 0)
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		must(t, err)
-		chain += string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+		if issuer == nil {
+			issuer, issuerKey = template, key
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, issuer, key.Public(), issuerKey)
+		must(t, err)
+		issuer, err = x509.ParseCertificate(der)
+		must(t, err)
+		issuerKey = key
+		if p.root == nil {
+			p.root = issuer
+			continue
+		}
+		p.chain = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})) + p.chain
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+	der, err := x509.MarshalPKCS8PrivateKey(issuerKey)
 	must(t, err)
-	return pair{chain, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))}
+	p.key = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	return p
 }
-
-// valid makes a pair that is valid for half a year.
-func valid(t *testing.T, serial int64) pair {
-	t.Helper()
-	return newPair(t, serial, time.Now().AddDate(0, 6, 0))
-}
-
-const missing = "missing" // a file that is not there
 
 // write writes the pair to dir, as tls.crt and tls.key.
 func (p pair) write(t *testing.T, dir string) (certFile, keyFile string) {
 	t.Helper()
 	certFile, keyFile = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
-	for name, content := range map[string]string{certFile: p.chain, keyFile: p.key} {
-		if content == missing {
-			must(t, os.Remove(name))
-		} else {
-			must(t, os.WriteFile(name, []byte(content), 0o600))
-		}
-	}
+	must(t, os.WriteFile(certFile, []byte(p.chain), 0o600))
+	must(t, os.WriteFile(keyFile, []byte(p.key), 0o600))
 	return certFile, keyFile
 }
 
@@ -67,98 +79,117 @@ func (p pair) load(t *testing.T, dir string) *Certificate {
 }
 
 // wantServed checks the serial number of the certificate that a client gets.
-func wantServed(t *testing.T, r *running, want int64) {
+func (s *testServer) wantServed(t *testing.T, want int64) {
 	t.Helper()
-	conn := tls.Client(r.mustDial(t), &tls.Config{InsecureSkipVerify: true})
+	conn := tls.Client(s.dial(t), insecure)
 	must(t, conn.Handshake())
 	defer conn.Close()
-	got := conn.ConnectionState().PeerCertificates
-	if serial := got[0].SerialNumber.Int64(); serial != want || len(got) != 2 {
-		t.Errorf("served the certificate %d and %d more, want %d and 1 more", serial, len(got)-1, want)
+	chain := conn.ConnectionState().PeerCertificates
+	if got := chain[0].SerialNumber.Int64(); got != want || len(chain) != 2 {
+		t.Errorf("served the certificate %d in a chain of %d, want %d in one of 2", got, len(chain), want)
 	}
 }
 
-// mount does what Kubernetes does for a secret: the files are links through
-// ..data, which a renewal makes a link to another folder, in one step.
-func mount(t *testing.T, dir, version string, p pair) {
-	folder := filepath.Join(dir, version)
-	must(t, os.Mkdir(folder, 0o700))
-	p.write(t, folder)
-	for name, target := range map[string]string{"..data": version, "tls.crt": "..data/tls.crt", "tls.key": "..data/tls.key"} {
-		name = filepath.Join(dir, name)
-		must(t, os.Symlink(target, name+".new"))
-		must(t, os.Rename(name+".new", name))
-	}
-}
-
-func TestRenewedCertificateIsServedWithinAMinute(t *testing.T) {
+// A renewed pair is served within a minute. A broken one is logged once, and the previous
+// one kept.
+func TestCertificateIsReloaded(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		mount(t, dir, "..2026_01_01", valid(t, 1))
-		c, err := LoadCertificate(filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"))
-		must(t, err)
-		r := start(t, hello, c)
-		time.Sleep(time.Hour + 7*time.Second)
-		wantServed(t, r, 1)
-		mount(t, dir, "..2026_03_01", valid(t, 2))
-		want := time.Now().AddDate(0, 6, 0)
-		time.Sleep(time.Minute)
-		if got := c.Expiry(); !got.Equal(want) { // without a handshake
-			t.Errorf("the expiry is %v, want %v", got, want)
-		}
-		wantServed(t, r, 2)
-		if r.log.String() != "" {
-			t.Errorf("logged %q, want nothing", r.log)
-		}
-	})
-}
-
-func TestBrokenPairIsLoggedOnceAndThePreviousOneKept(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		old, next := valid(t, 1), valid(t, 2)
-		r := start(t, hello, old.load(t, dir))
+		old, next := newPair(t, 1), newPair(t, 2)
+		c := old.load(t, dir)
+		expiry := c.Expiry()
+		s := startServer(t, hello, c)
 		time.Sleep(7 * time.Second) // so that no write meets a reload
-		for _, test := range []struct {
-			name   string
-			broken pair
-			want   string // in the error
-		}{
-			{"certificate written, key not yet", pair{next.chain, old.key}, "private key does not match"},
-			{"key written, certificate not yet", pair{old.chain, next.key}, "private key does not match"},
-			{"the same error again, after a good pair", pair{next.chain, old.key}, "private key does not match"},
-			{"certificate half written", pair{next.chain[:len(next.chain)/4], next.key}, "tls.crt"},
-			{"chain half written", pair{next.chain[:len(next.chain)*3/4], next.key}, "tls.crt: want 2 whole certificates, got 1"},
-			{"key half written", pair{next.chain, next.key[:len(next.key)/2]}, "tls.key"},
-			{"empty files", pair{}, "tls.crt"},
-			{"files exchanged", pair{next.key, next.chain}, "tls.crt"},
-			{"no certificate file", pair{missing, next.key}, "tls.crt"},
-			{"no key file", pair{next.chain, missing}, "tls.key"},
+		const mismatch = "private key does not match"
+		for _, test := range []struct{ name, chain, key, want string }{
+			{"key not written yet", next.chain, old.key, mismatch},
+			{"certificate not written yet", old.chain, next.key, mismatch},
+			{"the same error after a good pair", old.chain, next.key, mismatch},
+			{"half a certificate", next.chain[:len(next.chain)/4], next.key, "tls.crt"},
+			{"half a chain", next.chain[:len(next.chain)*3/4], next.key, "want 2 whole certificates, got 1"},
+			{"half a key", next.chain, next.key[:len(next.key)/2], "tls.key"},
+			{"files exchanged", next.key, next.chain, "tls.crt"},
 		} {
-			before := r.log.String()
-			test.broken.write(t, dir)
+			before := s.log.String()
+			pair{chain: test.chain, key: test.key}.write(t, dir)
 			for range 3 {
 				time.Sleep(time.Minute)
-				wantServed(t, r, 1)
+				s.wantServed(t, 1)
 			}
-			logged := strings.TrimPrefix(r.log.String(), before)
-			wantContains(t, logged, "level=ERROR", test.want)
-			if strings.Count(logged, "\n") != 1 {
-				t.Errorf("%s: logged %q, want one line", test.name, logged)
+			logged := strings.TrimPrefix(s.log.String(), before)
+			if strings.Count(logged, "level=ERROR") != 1 || !strings.Contains(logged, test.want) {
+				t.Errorf("%s: logged %q, want one error with %s", test.name, logged, test.want)
 			}
 			for line := range strings.Lines(old.key + next.key) {
 				if line[0] != '-' && strings.Contains(logged, line[:16]) {
 					t.Errorf("%s: the error %q shows the key", test.name, logged)
 				}
 			}
-			if _, err := LoadCertificate(filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")); err == nil {
-				t.Errorf("%s: LoadCertificate gives no error", test.name)
-			}
 			next.write(t, dir)
 			time.Sleep(time.Minute)
-			wantServed(t, r, 2)
+			if got := c.Expiry(); got.Equal(expiry) { // without a handshake
+				t.Errorf("the expiry is still %v", got)
+			}
+			s.wantServed(t, 2)
 			old.write(t, dir)
 			time.Sleep(time.Minute)
 		}
 	})
+}
+
+func TestMissingFile(t *testing.T) {
+	_, err := LoadCertificate("missing.crt", "missing.key")
+	if _, ok := errors.AsType[*os.PathError](err); !ok || !strings.Contains(err.Error(), "missing.crt") {
+		t.Errorf("LoadCertificate: got %v, want a path error that names the file", err)
+	}
+}
+
+func TestVerify(t *testing.T) {
+	p := newPair(t, 1)
+	roots := x509.NewCertPool()
+	roots.AddCert(p.root)
+	leaf := pair{chain: p.chain[:strings.LastIndex(p.chain, "-----BEGIN")], key: p.key}
+	if err := p.load(t, t.TempDir()).verify(roots); err != nil {
+		t.Errorf("with its intermediate certificate: %v, want nil", err)
+	}
+	if err := leaf.load(t, t.TempDir()).verify(roots); err == nil {
+		t.Error("without its intermediate certificate: nil, want an error")
+	}
+	if err := p.load(t, t.TempDir()).Verify(); err == nil {
+		t.Error("with a root that this machine does not know: nil, want an error")
+	}
+}
+
+// TLS 1.2 and HTTP/1.1 are offered, and no older nor newer versions of them.
+func TestTLSVersions(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		version uint16
+		offered []string
+		want    string // protocol
+		refused bool
+	}{
+		{"TLS 1.1", tls.VersionTLS11, nil, "", true},
+		{"TLS 1.2", tls.VersionTLS12, nil, "", false},
+		{"TLS 1.3", tls.VersionTLS13, nil, "", false},
+		{"a browser", tls.VersionTLS13, []string{"h2", "http/1.1"}, "http/1.1", false},
+		{"HTTP/2 only", tls.VersionTLS13, []string{"h2"}, "", true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := startServer(t, hello, newPair(t, 1).load(t, t.TempDir()))
+			conn := tls.Client(s.dial(t), &tls.Config{
+				InsecureSkipVerify: true, NextProtos: test.offered,
+				MinVersion: test.version, MaxVersion: test.version,
+			})
+			if err := conn.Handshake(); (err != nil) != test.refused {
+				t.Errorf("%s: handshake: %v, want an error: %v", test.name, err, test.refused)
+			}
+			if got := conn.ConnectionState().NegotiatedProtocol; got != test.want {
+				t.Errorf("%s: protocol %q, want %q", test.name, got, test.want)
+			}
+			if !test.refused {
+				wantStatus(t, test.name, send(conn, request), 200)
+			}
+		})
+	}
 }

@@ -3,7 +3,6 @@ package server
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"io"
 	"log/slog"
 	"net"
@@ -15,133 +14,118 @@ import (
 	"time"
 
 	"itwin-token-server/internal/standin/standintest"
-	"itwin-token-server/internal/telemetry"
 )
 
 const request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
-// pipes is a listener in memory, so that a server can live in a synctest bubble.
+var hello = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	io.WriteString(w, "hello")
+})
+
+// A pipeListener listens in memory, so that a server can run in a synctest bubble.
 // It must be made there.
-type pipes struct {
+type pipeListener struct {
 	conns  chan net.Conn
-	closed chan struct{}
-	close  func()
+	closed context.Context
+	close  context.CancelFunc
 }
 
-// A pipe has what a socket has.
-type pipe struct{ net.Conn }
-
-func (pipe) CloseWrite() error { return nil }
-
-func newPipes() *pipes {
-	p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-	p.close = sync.OnceFunc(func() { close(p.closed) })
-	return p
+func newPipeListener() *pipeListener {
+	closed, end := context.WithCancel(context.Background())
+	return &pipeListener{make(chan net.Conn), closed, end}
 }
 
-func (p *pipes) Accept() (net.Conn, error) {
+// Accept returns the next connection. For nil it fails as with too many open files.
+func (l *pipeListener) Accept() (net.Conn, error) {
 	select {
-	case conn := <-p.conns:
+	case conn := <-l.conns:
 		if conn == nil {
-			return nil, syscall.EMFILE // a temporary error
+			return nil, syscall.EMFILE
 		}
 		return conn, nil
-	case <-p.closed:
+	case <-l.closed.Done():
 		return nil, net.ErrClosed
 	}
 }
 
-func (p *pipes) Close() error   { p.close(); return nil }
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
+func (l *pipeListener) Close() error { l.close(); return nil }
 
-// dial connects a client; an error means that the listener is closed.
-func (p *pipes) dial() (net.Conn, error) {
+func (l *pipeListener) Addr() net.Addr { return nil }
+
+// dial connects a client once the server accepts it, or returns nil if the listener is closed.
+func (l *pipeListener) dial(t *testing.T) net.Conn {
 	client, server := net.Pipe()
+	t.Cleanup(func() { client.Close() })
 	select {
-	case p.conns <- pipe{server}:
-		return client, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
+	case l.conns <- server:
+		return client
+	case <-l.closed.Done():
+		return nil
 	}
 }
 
-func (p *pipes) mustDial(t *testing.T) net.Conn {
-	t.Helper()
-	conn, err := p.dial()
-	must(t, err)
-	t.Cleanup(func() { conn.Close() })
-	return conn
-}
-
-// A running is a server under [Run].
-type running struct {
-	*pipes
+// A testServer is a server under [Run].
+type testServer struct {
+	*pipeListener
 	log     *standintest.Log
-	stop    context.CancelFunc
-	stopped time.Time  // when Stopping was called
-	ended   chan error // what Run returned
+	stop    context.CancelFunc // begins the shutdown
+	stopped time.Time          // when Stopping was called
+	result  chan error         // of Run
 }
 
-// start runs a server over pipes in the test's bubble, until the test ends.
-func start(t *testing.T, handler http.Handler, certificate ...*Certificate) *running {
+// startServer runs a server in the test's bubble until the test ends; without a
+// certificate it serves plain http.
+func startServer(t *testing.T, handler http.Handler, certificate *Certificate) *testServer {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	r := &running{pipes: newPipes(), log: new(standintest.Log), stop: cancel, ended: make(chan error, 1)}
-	s := Server{Listener: r.pipes, Handler: handler, Log: logTo(r.log), Stopping: func() { r.stopped = time.Now() }}
-	if len(certificate) > 0 {
-		s.Certificate = certificate[0]
+	ctx, stop := context.WithCancel(t.Context())
+	s := &testServer{newPipeListener(), new(standintest.Log), stop, time.Time{}, make(chan error, 1)}
+	config := Server{
+		Listener: s.pipeListener, Handler: handler, Certificate: certificate, Log: newLog(s.log),
+		Stopping: func() { s.stopped = time.Now() },
 	}
-	var all sync.WaitGroup
-	all.Go(func() { r.ended <- Run(ctx, s) })
-	t.Cleanup(func() { cancel(); all.Wait() })
-	return r
+	var running sync.WaitGroup
+	running.Go(func() { s.result <- Run(ctx, config) })
+	t.Cleanup(func() { stop(); running.Wait() })
+	return s
 }
 
-// An answer is what a client received; its status is 0 if that was no answer.
-type answer struct {
+// newLog returns a logger for a log that a test can read.
+func newLog(log *standintest.Log) *slog.Logger {
+	return slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// A response is what a client received; its status is 0 if that was no response.
+type response struct {
 	status int
-	body   string
 	header http.Header
-	last   bool // on its connection
+	last   bool // it ends its connection
 }
 
-// ask sends a request written by hand, and reads its answer.
-func ask(conn net.Conn, request string) answer {
+// send sends a request as it is written, and returns the response.
+func send(conn net.Conn, request string) response {
+	if conn == nil {
+		return response{}
+	}
 	go io.WriteString(conn, request)
 	method, _, _ := strings.Cut(request, " ")
 	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
 	if err != nil {
-		return answer{}
+		return response{}
 	}
-	body, _ := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, string(body), resp.Header, resp.Close}
+	io.Copy(io.Discard, resp.Body)
+	return response{resp.StatusCode, resp.Header, resp.Close}
 }
 
-var hello = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })
-
-const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" // of HTTP/2
-
-// frame is one of HTTP/2 (RFC 9113 §4.1).
-func frame(kind, flags byte, stream uint32, payload []byte) []byte {
-	head := binary.BigEndian.AppendUint32(nil, uint32(len(payload)))[1:]
-	return append(binary.BigEndian.AppendUint32(append(head, kind, flags), stream), payload...)
+func wantStatus(t *testing.T, what string, got response, want int) {
+	t.Helper()
+	if got.status != want {
+		t.Errorf("%s: status %d, want %d", what, got.status, want)
+	}
 }
-
-// logTo returns a logger that writes to a log that a test can read.
-func logTo(log *standintest.Log) *slog.Logger { return telemetry.NewLog(log, "text", slog.LevelDebug) }
 
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-func wantContains(t *testing.T, text string, parts ...string) {
-	t.Helper()
-	for _, part := range parts {
-		if !strings.Contains(text, part) {
-			t.Errorf("got %q, want %q in it", text, part)
-		}
 	}
 }

@@ -1,162 +1,103 @@
 package server
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
-	"errors"
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 )
 
-// Bounds on all connections together, which net/http does not have. It keeps what
-// it has read of a header until the header is complete, and many short lines take
-// 20 times their size. Over HTTP/2, a few bytes can stand for 32 KiB of headers.
-const (
-	maxConnections = 2500                    // open at once; further ones wait to be accepted
-	crowded        = maxConnections * 9 / 10 // more open than this: an answer ends its connection, to let others in
-	maxRequests    = 2500                    // in progress over HTTP/2; further ones are reset
-	maxReceived    = 8 << 20                 // bytes of requests that are not answered yet
-	freeReceived   = 4 << 10                 // bytes that each connection may send beyond that: a usual request
-)
-
-var errTooMuch = errors.New("too many unanswered bytes on all connections")
-
-// A limitedListener keeps the bounds on its connections.
+// A limitedListener keeps at most maxConnections connections open, which net/http
+// cannot do. It takes a slot before it accepts a connection, so that further ones wait
+// in the system's queue. [http.Server] tells connState when a connection is closed.
 type limitedListener struct {
 	net.Listener
-	slots    chan struct{} // one element for each open connection
-	requests chan struct{} // one element for each request over HTTP/2
-	done     chan struct{} // closed by Close
-	end      func()        // closes done
-	silent   atomic.Int64  // connections that have had no answer yet
-	received atomic.Int64  // bytes not answered yet
-	headers  []byte        // for answers that net/http gives before any handler
+	slots  chan struct{}   // one element for each open connection
+	closed context.Context // done once the listener is closed
+	close  func() error
 }
 
-// limit limits l; headers are lines for answers over plain http.
-func limit(l net.Listener, headers string) *limitedListener {
-	done := make(chan struct{})
+func limit(l net.Listener) *limitedListener {
+	closed, end := context.WithCancel(context.Background())
 	return &limitedListener{
-		Listener: l, slots: make(chan struct{}, maxConnections), requests: make(chan struct{}, maxRequests),
-		headers: []byte("\r\n" + headers), done: done, end: sync.OnceFunc(func() { close(done) }),
+		Listener: l,
+		slots:    make(chan struct{}, maxConnections),
+		closed:   closed,
+		close: sync.OnceValue(func() error {
+			end()
+			return l.Close()
+		}),
 	}
 }
 
+// Accept waits for a free slot, then for a connection.
 func (l *limitedListener) Accept() (net.Conn, error) {
 	select {
 	case l.slots <- struct{}{}:
-	case <-l.done: // a shutdown does not wait for a slot
+	case <-l.closed.Done():
 		return nil, net.ErrClosed
 	}
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		<-l.slots
-		return nil, err
 	}
-	l.silent.Add(1)
-	return &limitedConn{socket: conn.(socket), listener: l}, nil
+	return conn, err
 }
 
-func (l *limitedListener) Close() error {
-	l.end()
-	return l.Listener.Close()
-}
+// Close also ends an Accept that waits for a slot.
+func (l *limitedListener) Close() error { return l.close() }
 
-// connKey is the key of a request's connection in its context.
-type connKey struct{}
-
-func withConn(ctx context.Context, c net.Conn) context.Context {
-	if over, ok := c.(*tls.Conn); ok {
-		c = over.NetConn()
+// connState gives back the slot of a closed connection. It is for [http.Server].
+func (l *limitedListener) connState(_ net.Conn, state http.ConnState) {
+	if state == http.StateClosed {
+		<-l.slots
 	}
-	return context.WithValue(ctx, connKey{}, c)
 }
 
-// handler passes requests to next within the bounds. Once ctx has ended, each answer
-// ends its connection, so that clients that keep connections busy leave between two
-// requests.
-func (l *limitedListener) handler(ctx context.Context, next http.Handler) http.Handler {
+// handler passes requests to next, and ends connections with the answer where needed.
+func (l *limitedListener) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Not in Write: over TLS and HTTP/2 most of what is written answers no request.
-		defer r.Context().Value(connKey{}).(*limitedConn).answered()
-		if ctx.Err() != nil || len(l.slots) > crowded || bodyMayFollow(r) {
+		if mayHaveBody(r) {
 			w.Header().Set("Connection", "close")
 		}
-		if r.ProtoMajor == 2 {
-			l.serveHTTP2(w, r, next)
-			return
-		}
-		next.ServeHTTP(w, r)
+		a := answer{w, l}
+		next.ServeHTTP(a, r)
+		a.endConnection() // for a handler that has written nothing
 	})
 }
 
-// serveHTTP2 resets a request over the bound. A request is in progress until the
-// client has received its answer.
-func (l *limitedListener) serveHTTP2(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	select {
-	case l.requests <- struct{}{}:
-	default:
-		panic(http.ErrAbortHandler)
-	}
-	defer func() { <-l.requests }()
-	next.ServeHTTP(w, r)
-	r.Header = nil // of no use while the client delays its answer
-	http.NewResponseController(w).Flush()
+// mayHaveBody reports whether a body may follow the request. A body is not read, so
+// the connection must end with the answer.
+//
+// HTTP/1.0 has no Transfer-Encoding, and net/http ignores that header there, so a
+// chunked body would be taken for the next request. The handler cannot see the
+// header either, so no such connection is kept (RFC 9112 §6.1).
+func mayHaveBody(r *http.Request) bool {
+	return r.ContentLength != 0 || !r.ProtoAtLeast(1, 1)
 }
 
-// A socket can end its sending half, so that net/http can end an answer before the
-// client has sent everything.
-type socket interface {
-	net.Conn
-	CloseWrite() error
-}
-
-type limitedConn struct {
-	socket
+// An answer decides whether it ends its connection when its header is written: the
+// request may have waited since then for seconds, and a shutdown may have begun.
+type answer struct {
+	http.ResponseWriter
 	listener *limitedListener
-	received atomic.Int64 // bytes since the last answer
-	served   atomic.Bool  // has had an answer, or is closed
-	closed   atomic.Bool
 }
 
-func (c *limitedConn) Read(p []byte) (int, error) {
-	n, err := c.socket.Read(p)
-	own, all := c.received.Add(int64(n)), c.listener.received.Add(int64(n))
-	if c.closed.Load() { // Close may have counted before this Read
-		c.answered()
-	}
-	if own > freeReceived && all > maxReceived {
-		return 0, errTooMuch
-	}
-	return n, err
-}
-
-// answered ends the counting of what was received.
-func (c *limitedConn) answered() {
-	c.listener.received.Add(-c.received.Swap(0))
-	if !c.served.Swap(true) {
-		c.listener.silent.Add(-1)
+// endConnection ends the connection with the answer once the port is closed, so that
+// clients leave between two requests, and while most slots are taken, so that others
+// are accepted.
+func (a answer) endConnection() {
+	if a.listener.closed.Err() != nil || len(a.listener.slots) > crowded {
+		a.Header().Set("Connection", "close") // no effect once the header is written
 	}
 }
 
-func (c *limitedConn) Close() error {
-	if !c.closed.Swap(true) {
-		defer func() { <-c.listener.slots }()
-	}
-	c.answered()
-	return c.socket.Close()
+func (a answer) WriteHeader(status int) {
+	a.endConnection()
+	a.ResponseWriter.WriteHeader(status)
 }
 
-// Write adds the headers to an answer of net/http itself, such as 400, 417 or
-// 431. All others have them.
-func (c *limitedConn) Write(p []byte) (int, error) {
-	refused := len(p) > len("HTTP/1.1 ") && bytes.HasPrefix(p, []byte("HTTP/1.")) && (p[9] == '4' || p[9] == '5')
-	if !refused || bytes.Contains(p, []byte("Cache-Control: ")) {
-		return c.socket.Write(p)
-	}
-	_, err := c.socket.Write(bytes.Replace(p, []byte("\r\n"), c.listener.headers, 1))
-	return len(p), err
+func (a answer) Write(p []byte) (int, error) {
+	a.endConnection()
+	return a.ResponseWriter.Write(p)
 }

@@ -2,7 +2,6 @@ package server
 
 import (
 	"errors"
-	"log/slog"
 	"net"
 )
 
@@ -23,17 +22,19 @@ type Address struct{ From, HostPort string }
 // from the Android emulator (which knows its host as 10.0.2.2), and from the
 // network, by the addresses of this machine.
 func Addresses(addr net.Addr) []Address {
+	ip := addr.(*net.TCPAddr).IP
 	_, port, _ := net.SplitHostPort(addr.String())
-	all := []Address{{"this machine", "localhost:" + port}, {"the Android emulator", "10.0.2.2:" + port}}
-	switch ip := addr.(*net.TCPAddr).IP; {
-	case ip.Equal(net.IPv4(127, 0, 0, 1)):
-		return all
-	case ip.IsLoopback(): // not what localhost is everywhere, and not what 10.0.2.2 stands for
+	emulator := Address{"the Android emulator", "10.0.2.2:" + port}
+	switch {
+	case ip.Equal(net.IPv4(127, 0, 0, 1)): // some clients would take localhost for ::1
+		return []Address{{"this machine", addr.String()}, emulator}
+	case ip.IsLoopback(): // 10.0.2.2 does not stand for it
 		return []Address{{"this machine", addr.String()}}
 	case !ip.IsUnspecified():
 		return []Address{{"the network", addr.String()}}
 	}
-	interfaces, _ := net.InterfaceAddrs() // without them, the local ones are still true
+	all := []Address{{"this machine", "localhost:" + port}, emulator}
+	interfaces, _ := net.InterfaceAddrs() // without them, the first two are still true
 	for _, a := range interfaces {
 		network, ok := a.(*net.IPNet)
 		if ok && network.IP.To4() != nil && network.IP.IsGlobalUnicast() {
@@ -41,20 +42,4 @@ func Addresses(addr net.Addr) []Address {
 		}
 	}
 	return all
-}
-
-// Announce logs where the server can be reached and which setting chose its port,
-// and warns about plain http beyond this machine.
-func Announce(log *slog.Logger, addr net.Addr, tls bool, portSource string) {
-	log.Info("listening", "addr", addr.String(), "port_from", portSource)
-	scheme := "http"
-	if tls {
-		scheme = "https"
-	}
-	for _, a := range Addresses(addr) {
-		log.Info("reachable", "from", a.From, "url", scheme+"://"+a.HostPort+"/getToken")
-	}
-	if !tls && !addr.(*net.TCPAddr).IP.IsLoopback() {
-		log.Warn("plain http: anyone on the same network can read the tokens; set ITM_TOKEN_SERVER_TLS_CERT_FILE and _TLS_KEY_FILE, or make this port reachable for a TLS proxy only")
-	}
 }

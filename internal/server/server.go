@@ -1,4 +1,4 @@
-// Package server serves HTTP for a token server: it listens, reloads the TLS
+// Package server serves HTTP/1.1 for a token server: it listens, reloads the TLS
 // certificate, bounds what a client can use, adds the headers that every answer
 // needs, and shuts down without losing a request.
 package server
@@ -15,33 +15,32 @@ import (
 	"time"
 )
 
-// Bounds on what a client can use. None of them limits an honest client.
+// Bounds on what clients can use. None of them limits an honest client. net/http keeps
+// what it has read of a header until the header is complete, in up to 20 times its
+// size. So the memory that clients can take is 20 × maxHeaderBytes × maxConnections,
+// and some for TLS.
 const (
-	headerTimeout  = 10 * time.Second // for the whole header to arrive
-	requestTimeout = 30 * time.Second // for a request and its answer
-	idleTimeout    = 2 * time.Minute  // between two requests on a connection
-	maxHeaderBytes = 28 << 10         // net/http adds 4 KiB: a user token of 8 KiB, and cookies
-	pingTimeout    = 5 * time.Second  // for an HTTP/2 client that has sent nothing for headerTimeout
-	maxStreams     = 32               // at once, on an HTTP/2 connection
-	maxFrame       = 16 << 10         // bytes; net/http keeps a buffer of this size for each HTTP/2 connection
-	maxBodyBytes   = 64 << 10         // received on an HTTP/2 connection and not read; the least that net/http accepts
-	maxLogged      = 4 << 10          // bytes of a message of net/http: enough to find the place of a panic
+	headerTimeout  = 10 * time.Second        // for the whole header to arrive
+	requestTimeout = 30 * time.Second        // for a request and its answer
+	idleTimeout    = 2 * time.Minute         // between two requests on a connection
+	maxHeaderBytes = 12 << 10                // a user token of 8 KiB, and what browsers and proxies add
+	maxConnections = 1000                    // open at once; further ones wait to be accepted
+	crowded        = maxConnections * 9 / 10 // if more are open, an answer ends its connection
+	maxLogged      = 4 << 10                 // bytes of a message of net/http: enough to find a panic
 )
 
-// A shutdown, from the signal: 9 s in all, since orchestrators give 10.
+// The steps of a shutdown. Orchestrators give a process 10 s from the signal.
 const (
-	drainDelay      = time.Second           // still listening, so that probes see "not ready"
-	firstTimeout    = 3 * time.Second       // after that, for the first request on each connection accepted until then
-	firstInterval   = 50 * time.Millisecond // how often to look whether all have arrived
-	shutdownTimeout = 8 * time.Second       // for requests in flight to be answered
-	closeTimeout    = time.Second           // for those canceled after that to be answered
+	drainDelay    = time.Second     // port still open, so that probes see "not ready"
+	closeDelay    = time.Second     // port closed, so that each answer ends its connection
+	cancelTimeout = 8 * time.Second // from the signal: requests that still wait are canceled
+	closeTimeout  = 9 * time.Second // from the signal: all connections are closed
 )
 
 // A Server is what [Run] serves.
 type Server struct {
 	Listener    net.Listener
 	Handler     http.Handler
-	Origins     []string     // as for [Headers]
 	Certificate *Certificate // nil: plain http
 	Log         *slog.Logger
 	Stopping    func() // called when the shutdown begins
@@ -53,50 +52,50 @@ type Server struct {
 func Run(ctx context.Context, s Server) error {
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	listener := limit(s.Listener, headerLines(s.Origins))
-	server := newServer(ctx, listener, s.Handler, s.Log)
-	server.BaseContext = func(net.Listener) context.Context { return requests }
-	failed := make(chan error, 1)
-	go func() {
-		if s.Certificate == nil {
-			failed <- server.Serve(listener)
-			return
-		}
+	limited := limit(s.Listener)
+	server := newServer(requests, limited, s.Handler, s.Log)
+	listener := net.Listener(limited)
+	if s.Certificate != nil {
+		listener = tls.NewListener(limited, s.Certificate.config())
 		go s.Certificate.reload(requests, s.Log)
-		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.Certificate.get}
-		failed <- server.ServeTLS(listener, "", "")
-	}()
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
 	select {
 	case err := <-failed:
 		return err
 	case <-ctx.Done():
 	}
 	s.Stopping()
-	time.AfterFunc(shutdownTimeout, cancel) // requests that still wait are answered with an error instead of a broken connection
-	timeout, stop := context.WithTimeout(context.Background(), shutdownTimeout+closeTimeout)
-	defer stop()
+	time.AfterFunc(cancelTimeout, cancel)
+	shutDown(server, limited, s.Log)
+	return nil
+}
+
+// shutDown ends the server in steps, so that clients that keep their connections busy
+// leave between two requests. First the port stays open, and connections are kept:
+// a client whose connection is ended while the port is open would connect again, and
+// wait in the system's queue, which is reset when the port closes. Then the port
+// closes, and each answer ends its connection. Shutdown is last, because from then on
+// net/http drops a request that it has just read.
+func shutDown(server *http.Server, port net.Listener, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
 	time.Sleep(drainDelay)
-	listener.Close()
-	// Once Shutdown has begun, net/http drops a request on a connection that had
-	// none before.
-	for range firstTimeout / firstInterval {
-		if time.Sleep(firstInterval); listener.silent.Load() == 0 {
-			break
-		}
-	}
-	if server.Shutdown(timeout) != nil {
-		s.Log.Warn("closing connections that are still busy")
+	port.Close()
+	time.Sleep(closeDelay)
+	if server.Shutdown(ctx) != nil {
+		log.Warn("closing connections that are still busy")
 		server.Close()
 	}
-	return nil
 }
 
 // ServeMetrics serves the metrics at GET /metrics on a listener of their own, with
 // the same bounds as [Run], until ctx ends.
-func ServeMetrics(ctx context.Context, listener net.Listener, metrics http.Handler, log *slog.Logger) {
+func ServeMetrics(ctx context.Context, l net.Listener, metrics http.Handler, log *slog.Logger) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", metrics)
-	limited := limit(listener, "")
+	limited := limit(l)
 	server := newServer(ctx, limited, ExactPaths(http.NotFoundHandler(), mux), log)
 	context.AfterFunc(ctx, func() { server.Close() })
 	if err := server.Serve(limited); ctx.Err() == nil {
@@ -104,49 +103,41 @@ func ServeMetrics(ctx context.Context, listener net.Listener, metrics http.Handl
 	}
 }
 
-// newServer makes a server with the bounds; ctx ends when the shutdown begins.
-func newServer(ctx context.Context, l *limitedListener, handler http.Handler, to *slog.Logger) *http.Server {
+// newServer returns a server with the bounds. It serves the connections of l, and ctx
+// is the parent of its requests' contexts.
+func newServer(
+	ctx context.Context, l *limitedListener, handler http.Handler, to *slog.Logger,
+) *http.Server {
 	return &http.Server{
-		ConnContext:       withConn,
-		Handler:           l.handler(ctx, handler),
+		Handler:           l.handler(handler),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnState:         l.connState,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,
 		WriteTimeout:      requestTimeout,
 		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams:          maxStreams,
-			MaxReadFrameSize:              maxFrame,
-			MaxReceiveBufferPerConnection: maxBodyBytes,
-			MaxReceiveBufferPerStream:     maxBodyBytes,
-			SendPingTimeout:               headerTimeout, // a half-sent frame or a dead connection answers no ping
-			PingTimeout:                   pingTimeout,
-			WriteByteTimeout:              requestTimeout,
-		},
-		DisableGeneralOptionsHandler: true, // OPTIONS * gets the headers of any other answer
-		ErrorLog:                     log.New(errorLog{to}, "", 0),
+		MaxHeaderBytes:    maxHeaderBytes - 4<<10, // net/http adds 4 KiB
+		ErrorLog:          log.New(errorLog{to}, "", 0),
+		// OPTIONS * gets the headers of any other answer.
+		DisableGeneralOptionsHandler: true,
 	}
 }
 
-// bodyMayFollow reports whether a body may follow the request. It is not read, so
-// the connection must end with the answer; HTTP/2 ends the stream by itself.
-//
-// HTTP/1.0 has no Transfer-Encoding, and net/http ignores that header there, so a
-// chunked body would be taken for the next request. The handler cannot see the
-// header either, so no such connection is kept (RFC 9112 §6.1).
-func bodyMayFollow(r *http.Request) bool {
-	return r.ProtoMajor == 1 && (r.ContentLength != 0 || r.ProtoMinor == 0)
-}
-
-// errorLog logs the messages of net/http. Most are caused by clients, like a
-// broken handshake; a panic is our fault.
+// errorLog logs the messages of net/http. That a connection cannot be accepted is for
+// the operator (too many open files), and a panic is our fault; the other messages are
+// about what clients did. net/http reports all of them as text, so only their beginning
+// tells which is which.
 type errorLog struct{ log *slog.Logger }
 
 func (e errorLog) Write(line []byte) (int, error) {
 	level := slog.LevelDebug
-	if bytes.HasPrefix(line, []byte("http: panic")) || bytes.HasPrefix(line, []byte("http2: panic")) {
+	switch {
+	case bytes.HasPrefix(line, []byte("http: panic")):
 		level = slog.LevelError
+	case bytes.HasPrefix(line, []byte("http: Accept error")):
+		level = slog.LevelWarn
 	}
-	e.log.Log(context.Background(), level, "net/http", "message", strconv.QuoteToASCII(string(line[:min(len(line), maxLogged)])))
+	message := strconv.QuoteToASCII(string(line[:min(len(line), maxLogged)]))
+	e.log.Log(context.Background(), level, "net/http", "message", message)
 	return len(line), nil
 }
