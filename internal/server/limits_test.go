@@ -131,7 +131,6 @@ func TestSlotsAreGivenBack(t *testing.T) {
 		{"silence", false, false, ""},
 		{"a request", false, false, request},
 		{"half a request", false, false, get},
-		{"no HTTP", false, false, "nonsense\r\n\r\n"},
 		{"a long header", false, false, get + strings.Repeat("x", 1<<16)},
 		{"a body that does not come", false, false, get + host + "Content-Length: 9\r\n\r\n"},
 		{"a panic", false, false, "GET /panic HTTP/1.1\r\n" + host + "\r\n"},
