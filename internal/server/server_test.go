@@ -31,9 +31,13 @@ func (s *testServer) wantEnd(t *testing.T, d time.Duration) {
 func after(d time.Duration) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(d)
+		w.WriteHeader(http.StatusOK)
 		hello(w, r)
 	}
 }
+
+// empty writes nothing, after one second.
+func empty(http.ResponseWriter, *http.Request) { time.Sleep(time.Second) }
 
 // untilCanceled answers when the request is canceled.
 func untilCanceled(w http.ResponseWriter, r *http.Request) {
@@ -56,6 +60,7 @@ func TestShutdown(t *testing.T) {
 		{"a probe", hello, 0.5, 0.9, 200, false, 0.9, 2},
 		{"answered while the port is open", after(time.Second), -1, -0.5, 200, false, 0.5, 2},
 		{"answered when it is closed", after(time.Second), -1, 0.5, 200, true, 1.5, 2},
+		{"an empty answer when it is closed", empty, -1, 0.5, 200, true, 1.5, 2},
 		{"answered later", after(5 * time.Second), -1, -0.5, 200, true, 4.5, 4.5},
 		{"a request when the port is closed", hello, 0.9, 1.9, 200, true, 1.9, 2},
 		{"a request too late", hello, 0.9, 2.5, 0, false, 2.5, 2.5},
