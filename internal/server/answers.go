@@ -44,7 +44,7 @@ func Headers(origins []string, next http.Handler) http.Handler {
 			h.Set("Access-Control-Allow-Origin", origin)
 			h["Access-Control-Expose-Headers"] = exposed
 		}
-		// A preflight: https://fetch.spec.whatwg.org/#cors-preflight-request
+		// A preflight: https://fetch.spec.whatwg.org/#cors-preflight-fetch
 		if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 			next.ServeHTTP(w, r)
 			return
@@ -86,20 +86,26 @@ func WriteJSON(w http.ResponseWriter, status int, v map[string]any) {
 	w.Write(body)
 }
 
-// PrefersJSON reports whether the Accept header lists application/json, unless with the
-// quality 0, and neither text/plain nor text/*. Other qualities are not compared, so
+// maxAccept bounds the Accept header that is read, in bytes; browsers send 150.
+const maxAccept = 512
+
+// PrefersJSON reports whether the Accept header lists application/json, and neither
+// text/plain nor text/* nor JSON with the quality 0. Other qualities are not compared, so
 // "application/json, text/plain, */*", which axios and Angular send, means text.
 func PrefersJSON(h http.Header) bool {
 	accept := strings.Join(h["Accept"], ",") // several lines are one list (RFC 9110 §5.3)
+	accept = strings.ToLower(strings.ReplaceAll(accept[:min(len(accept), maxAccept)], " ", ""))
 	listed := false
-	for item := range strings.SplitSeq(strings.ToLower(strings.ReplaceAll(accept, " ", "")), ",") {
+	for item := range strings.SplitSeq(accept, ",") {
 		mediaType, _, _ := strings.Cut(item, ";")
 		_, quality, found := strings.Cut(item, ";q=")
-		switch mediaType {
-		case "text/plain", "text/*":
+		switch {
+		case mediaType == "text/plain", mediaType == "text/*":
 			return false
-		case "application/json":
-			listed = !found || strings.Trim(quality, "0.") != ""
+		case mediaType == "application/json" && found && strings.Trim(quality, "0.") == "":
+			return false
+		case mediaType == "application/json":
+			listed = true
 		}
 	}
 	return listed

@@ -148,8 +148,10 @@ func TestPrefersJSON(t *testing.T) {
 		{"any text", "text/*;q=0.1, application/json", false},
 		{"a browser", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", false},
 		{"quality 0", "application/json;q=0", false},
+		{"quality 0 and none", "application/json;q=0, application/json", false},
 		{"quality 0.000", "application/json; charset=utf-8; q=0.000, */*", false},
 		{"other types", "application/json5, application/problem+json, json, application/", false},
+		{"far behind", strings.Repeat(",", 500) + "application/json", false},
 		{"in a parameter", "text/html;a=application/json", false},
 	} {
 		if got := PrefersJSON(http.Header{"Accept": {test.accept}}); got != test.want {
@@ -171,11 +173,11 @@ func FuzzPrefersJSON(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, accept string) {
 		named := strings.Contains(strings.ToLower(accept), "application")
-		if got := PrefersJSON(http.Header{"Accept": {accept}}); got && !named {
+		if PrefersJSON(http.Header{"Accept": {accept}}) && !named {
 			t.Errorf("PrefersJSON(%q) = true, want false", accept)
 		}
-		if PrefersJSON(http.Header{"Accept": {accept, "text/plain"}}) {
-			t.Errorf("PrefersJSON(%q and text/plain) = true, want false", accept)
+		if PrefersJSON(http.Header{"Accept": {"text/plain", accept}}) {
+			t.Errorf("PrefersJSON(text/plain and %q) = true, want false", accept)
 		}
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"sync"
 )
 
 // A limitedListener keeps at most maxConnections connections open, which net/http
@@ -14,20 +13,12 @@ type limitedListener struct {
 	net.Listener
 	slots  chan struct{}   // one element for each open connection
 	closed context.Context // done once the listener is closed
-	close  func() error
+	end    context.CancelFunc
 }
 
 func limit(l net.Listener) *limitedListener {
 	closed, end := context.WithCancel(context.Background())
-	return &limitedListener{
-		Listener: l,
-		slots:    make(chan struct{}, maxConnections),
-		closed:   closed,
-		close: sync.OnceValue(func() error {
-			end()
-			return l.Close()
-		}),
-	}
+	return &limitedListener{l, make(chan struct{}, maxConnections), closed, end}
 }
 
 // Accept waits for a free slot, then for a connection.
@@ -44,8 +35,12 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// Close also ends an Accept that waits for a slot.
-func (l *limitedListener) Close() error { return l.close() }
+// Close also ends an Accept that waits for a slot. The port is closed first, so that no
+// client whose connection is then ended can connect again.
+func (l *limitedListener) Close() error {
+	defer l.end()
+	return l.Listener.Close()
+}
 
 // connState gives back the slot of a closed connection. It is for [http.Server].
 func (l *limitedListener) connState(_ net.Conn, state http.ConnState) {
@@ -54,7 +49,7 @@ func (l *limitedListener) connState(_ net.Conn, state http.ConnState) {
 	}
 }
 
-// handler passes requests to next, and ends connections with the answer where needed.
+// handler passes requests to next, and ends a connection with its answer where needed.
 func (l *limitedListener) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if mayHaveBody(r) {
@@ -76,8 +71,8 @@ func mayHaveBody(r *http.Request) bool {
 	return r.ContentLength != 0 || !r.ProtoAtLeast(1, 1)
 }
 
-// An answer decides whether it ends its connection when its header is written: the
-// request may have waited since then for seconds, and a shutdown may have begun.
+// An answer decides whether it ends its connection when its header is written, not when
+// the request comes: the request may wait for seconds, and a shutdown may begin meanwhile.
 type answer struct {
 	http.ResponseWriter
 	listener *limitedListener

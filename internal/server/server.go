@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"log"
 	"log/slog"
 	"net"
@@ -23,7 +24,7 @@ const (
 	headerTimeout  = 10 * time.Second        // for the whole header to arrive
 	requestTimeout = 30 * time.Second        // for a request and its answer
 	idleTimeout    = 2 * time.Minute         // between two requests on a connection
-	maxHeaderBytes = 12 << 10                // a user token of 8 KiB, and what browsers and proxies add
+	maxHeaderBytes = 12 << 10                // a user token of 8 KiB, and what browsers add
 	maxConnections = 1000                    // open at once; further ones wait to be accepted
 	crowded        = maxConnections * 9 / 10 // if more are open, an answer ends its connection
 	maxLogged      = 4 << 10                 // bytes of a message of net/http: enough to find a panic
@@ -84,7 +85,7 @@ func shutDown(server *http.Server, port net.Listener, log *slog.Logger) {
 	time.Sleep(drainDelay)
 	port.Close()
 	time.Sleep(closeDelay)
-	if server.Shutdown(ctx) != nil {
+	if err := server.Shutdown(ctx); errors.Is(err, context.DeadlineExceeded) {
 		log.Warn("closing connections that are still busy")
 		server.Close()
 	}
@@ -106,7 +107,7 @@ func ServeMetrics(ctx context.Context, l net.Listener, metrics http.Handler, log
 // newServer returns a server with the bounds. It serves the connections of l, and ctx
 // is the parent of its requests' contexts.
 func newServer(
-	ctx context.Context, l *limitedListener, handler http.Handler, to *slog.Logger,
+	ctx context.Context, l *limitedListener, handler http.Handler, logger *slog.Logger,
 ) *http.Server {
 	return &http.Server{
 		Handler:           l.handler(handler),
@@ -117,7 +118,7 @@ func newServer(
 		WriteTimeout:      requestTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes - 4<<10, // net/http adds 4 KiB
-		ErrorLog:          log.New(errorLog{to}, "", 0),
+		ErrorLog:          log.New(errorLog{logger}, "", 0),
 		// OPTIONS * gets the headers of any other answer.
 		DisableGeneralOptionsHandler: true,
 	}
