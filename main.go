@@ -57,8 +57,9 @@ func main() {
 		debug.SetGCPercent(400) // the live heap is 4 MB: by default it would be collected hundreds of times a second
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		// What clients can make the server hold; with less, it would be collected in vain.
-		debug.SetMemoryLimit(320 << 20) // above this it is collected more often; not a hard limit
+		// Above this, garbage is collected more often. Unfinished headers can hold 300 MiB:
+		// with a lower limit the collector would work in vain, and slow down honest callers.
+		debug.SetMemoryLimit(320 << 20)
 	}
 	log.SetOutput(io.Discard) // net/http would write upstream's text to it
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

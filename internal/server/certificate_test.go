@@ -44,7 +44,8 @@ func newPair(t *testing.T, serial int) pair {
 	} {
 		template.Subject.CommonName = strconv.Itoa(name)
 		template.NotBefore, template.NotAfter = time.Now(), time.Now().AddDate(serial, 0, 0)
-		der, err := x509.CreateCertificate(rand.Reader, template, cmp.Or(issuer, template), key.Public(), key)
+		parent := cmp.Or(issuer, template)
+		der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), key)
 		must(t, err)
 		issuer, err = x509.ParseCertificate(der)
 		must(t, err)
@@ -148,7 +149,7 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// TLS 1.2 and HTTP/1.1 are offered, and no older nor newer versions of them.
+// TLS 1.2 or newer is spoken, and HTTP/1.1 only.
 func TestTLSVersions(t *testing.T) {
 	for _, test := range []struct {
 		name    string

@@ -66,7 +66,8 @@ func TestClientThatDoesNotReadIsCutOff(t *testing.T) {
 
 // A token of 8 KiB fits, with 3 KiB of what browsers and proxies add.
 func TestHeaderSize(t *testing.T) {
-	begin := "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + strings.Repeat("a", 8<<10) + "\r\nX-A: "
+	token := strings.Repeat("a", 8<<10)
+	begin := "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + token + "\r\nX-A: "
 	for size, want := range map[int]int{12 << 10: 200, 12<<10 + 1: 431, 1 << 20: 431} {
 		synctest.Test(t, func(t *testing.T) {
 			rest := strings.Repeat("a", size-len(begin)-len("\r\n\r\n")) + "\r\n\r\n"
@@ -93,18 +94,18 @@ func TestConnectionsAreLimited(t *testing.T) {
 		first := open(1)
 		open(898)
 		if got := send(first, request); got.status != 200 || got.last {
-			t.Errorf("with 899: status %d, the last on its connection: %v; want 200, false", got.status, got.last)
+			t.Errorf("899 are open: got %+v, want 200, not the last on its connection", got)
 		}
 		open(1)
 		if got := send(first, request); got.status != 200 || !got.last {
-			t.Errorf("with 900: status %d, the last on its connection: %v; want 200, true", got.status, got.last)
+			t.Errorf("900 are open: got %+v, want 200, the last on its connection", got)
 		}
 		last := open(101)
 		waiting := make(chan response, 1)
 		go func() { waiting <- send(s.dial(t), request) }()
 		synctest.Wait()
 		if len(waiting) > 0 {
-			t.Error("with 1000: another one was answered, want it to wait")
+			t.Error("1,000 are open, and another one was answered, want it to wait")
 		}
 		last.Close()
 		wantStatus(t, "after one has closed", <-waiting, 200)
@@ -156,9 +157,11 @@ func TestSlotsAreGivenBack(t *testing.T) {
 				if hangUp {
 					conn.Close()
 				}
-				io.Copy(io.Discard, conn)                    // until it is closed
-				time.Sleep(time.Minute)                      // the client must end in the bubble
-				if taken := len(limited.slots); taken != 1 { // by the next connection
+				io.Copy(io.Discard, conn) // until it is closed
+				time.Sleep(time.Minute)   // the client must end in the bubble
+
+				// The next connection to be accepted has a slot.
+				if taken := len(limited.slots); taken != 1 {
 					t.Errorf("%s, then hanging up %v: %d slots are taken, want 1", test.name, hangUp, taken)
 				}
 			})

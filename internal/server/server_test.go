@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -21,8 +20,8 @@ import (
 func (s *testServer) wantEnd(t *testing.T, d time.Duration) {
 	t.Helper()
 	err, took := <-s.result, time.Since(s.stopped)
-	// Shutdown looks at most every half second whether connections have ended.
-	if latest := min(d+600*time.Millisecond, 10*time.Second); err != nil || took < d || took > latest {
+	latest := d + 600*time.Millisecond // Shutdown looks for open connections twice a second
+	if err != nil || took < d || took > latest {
 		t.Errorf("Run returned %v after %v, want nil after %v to %v", err, took, d, latest)
 	}
 }
@@ -154,9 +153,11 @@ func TestErrorLog(t *testing.T) {
 			t.Fatalf("the log is %q, want %d lines", lines, len(want))
 		}
 		for i, w := range want {
-			line := lines[i]
-			if !strings.Contains(line, w.level) || !strings.Contains(line, w.text) || len(line) > 4<<10+200 {
-				t.Errorf("got %d bytes %q, want %s and %s in about 4 KiB at most", len(line), line, w.level, w.text)
+			if !strings.Contains(lines[i], w.level) || !strings.Contains(lines[i], w.text) {
+				t.Errorf("got the line %q, want %s and %s", lines[i], w.level, w.text)
+			}
+			if len(lines[i]) > 4<<10+200 {
+				t.Errorf("got a line of %d bytes, want about 4 KiB at most", len(lines[i]))
 			}
 		}
 	})
@@ -175,10 +176,6 @@ func TestServeMetrics(t *testing.T) {
 		} {
 			got := send(listener.dial(t), target+" HTTP/1.1\r\nHost: x\r\n\r\n")
 			wantStatus(t, target, got, want)
-		}
-		silent, begin := listener.dial(t), time.Now()
-		if io.Copy(io.Discard, silent); time.Since(begin) != 10*time.Second {
-			t.Errorf("a silent connection ended after %v, want 10s", time.Since(begin))
 		}
 		stop()
 		running.Wait()
