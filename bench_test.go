@@ -20,7 +20,8 @@ func manyTokens(s *standintest.Standin, n int) []string {
 	for signer := range 2 {
 		signers.Go(func() {
 			for i := signer; i < n; i += 2 {
-				tokens[i] = s.Tenant.AccessToken(testAudience, standintest.Claims{"sub": "auth0|" + strconv.Itoa(i)})
+				user := standintest.Claims{"sub": "auth0|" + strconv.Itoa(i)}
+				tokens[i] = s.Tenant.AccessToken(testAudience, user)
 			}
 		})
 	}

@@ -18,13 +18,13 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"itwin-token-server/internal/check"
 	"itwin-token-server/internal/demo"
-	"itwin-token-server/internal/dotenv"
 	"itwin-token-server/internal/problem"
 	"itwin-token-server/internal/server"
 	"itwin-token-server/internal/telemetry"
@@ -34,18 +34,34 @@ import (
 // version is set by release builds.
 var version = "dev"
 
+// usage is the help text; PROGRAM stands for the program's name.
 const usage = `itwin-token-server gives apps an iTwin token for their user's Auth0 token.
 
-  go run . demo            see it work, with nothing configured
-  go run .                 serve, with the settings of the environment, .env.local and .env
-  go run . check           try the settings, Auth0's keys and a grant at IMS
-  go run . check -         and say whether the user token in the standard input would be
-                           accepted, and if not, why; or: check TOKEN
-  go run . demo -token-life 20s
-  go run . version
+PROGRAM demo
+        see it work, with nothing configured
+PROGRAM demo -token-life 20s
+        the same with iTwin tokens that live for 20 seconds
+PROGRAM
+PROGRAM serve
+        serve until Ctrl-C
+PROGRAM check
+        try the settings, Auth0's keys and a grant at IMS
+PROGRAM check -
+PROGRAM check TOKEN
+        also say whether the server would accept the user token on standard input, or
+        TOKEN, and if not, why
+PROGRAM ready
+        exit with status 0 if the server with these settings is ready on this machine,
+        else with 1 and the reason
+PROGRAM version
+PROGRAM help
 
-The settings are in .env, each with a comment; copy it to .env.local and fill it in.
+Settings are variables of the environment, or lines of .env.local or .env in the current
+folder; check lists them all. The repository's .env explains each.
 `
+
+// endTimeout is how long the program may take to end. A shutdown takes at most 10 s.
+const endTimeout = 11 * time.Second
 
 var (
 	errUsage    = errors.New("usage")                 // the command line is wrong
@@ -61,11 +77,10 @@ func main() {
 		// with a lower limit the collector would work in vain, and slow down honest callers.
 		debug.SetMemoryLimit(320 << 20)
 	}
-	log.SetOutput(io.Discard) // net/http would write upstream's text to it
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	err := run(ctx, program{
-		args: os.Args[1:], environ: os.Environ(), dir: ".",
+	log.SetOutput(io.Discard)      // net/http would write upstream's text to it
+	signal.Ignore(syscall.SIGPIPE) // a log whose reader has gone away must not end the server
+	err := run(untilSignal(), program{
+		name: programName(), args: os.Args[1:], environ: os.Environ(), dir: ".",
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		transport: upstream.Transport(nil),
 	})
@@ -81,8 +96,33 @@ func main() {
 	os.Exit(1)
 }
 
+// untilSignal returns a context that ends with the first signal. A second one ends the
+// program at once, and so does endTimeout, whatever hangs: a log that nobody reads, or a
+// file on a dead mount.
+func untilSignal() context.Context {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup ignores it
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
+	context.AfterFunc(ctx, func() {
+		stop()
+		time.AfterFunc(endTimeout, func() { os.Exit(1) })
+	})
+	return ctx
+}
+
+// programName is how to start this program again: go run builds it in a folder of Go's.
+func programName() string {
+	if path, _ := os.Executable(); strings.Contains(path, "go-build") {
+		return "go run ."
+	}
+	return "itwin-token-server"
+}
+
 // A program is what a command runs with.
 type program struct {
+	name      string // as it was started, for messages
 	args      []string
 	environ   []string // NAME=value
 	dir       string   // of .env.local and .env; empty: none are read
@@ -111,29 +151,61 @@ func run(ctx context.Context, p program) error {
 		return runDemo(ctx, p, args)
 	case "check":
 		return runCheck(ctx, p, args)
+	case "ready":
+		return runReady(ctx, p, args)
 	case "version":
 		fmt.Fprintln(p.stdout, "itwin-token-server", version, telemetry.Commit(), runtime.Version())
 		return nil
 	case "help", "-h", "--help":
-		_, err := io.WriteString(p.stdout, usage)
+		_, err := io.WriteString(p.stdout, strings.ReplaceAll(usage, "PROGRAM", p.name))
 		return err
 	}
 	// Not the word itself: it may be a secret in the wrong place.
-	return fmt.Errorf("%w: unknown command: want serve, demo, check, version or help", errUsage)
+	return fmt.Errorf("%w: unknown command: want serve, demo, check, ready, version or help",
+		errUsage)
 }
 
 // runServe serves with the user's settings.
 func runServe(ctx context.Context, p program) error {
-	c, found, listener, err := setUp(p.environ, p.dir)
+	c, found, err := loadConfig(p.environ, p.dir)
+	if err != nil {
+		return settingsError(found, err)
+	}
+	open, err := openPorts(c)
 	if err != nil {
 		return err
 	}
 	s := newService(c, p.transport, telemetry.NewLog(p.stderr, c.LogFormat, c.LogLevel))
-	announce(s.log, listener.Addr(), c.Certificate != nil, found.Setting(prefix+"PORT").Source)
+	portSource := found.Setting(prefix + "PORT").Source
+	announce(s.log, open.tokens.Addr(), c.Certificate != nil, portSource)
 	for _, warning := range found.Warnings {
 		s.log.Warn(warning)
 	}
-	return s.run(ctx, listener, s.routes(nil))
+	return s.run(ctx, open, s.routes(nil))
+}
+
+// ports are the listeners that the settings ask for.
+type ports struct {
+	tokens  net.Listener
+	metrics net.Listener // nil: no metrics
+}
+
+// openPorts opens all ports, so that nothing is announced if one is in use.
+func openPorts(c config) (open ports, err error) {
+	if open.tokens, err = server.Listen(net.JoinHostPort(c.Host, c.Port)); err != nil {
+		return open, fmt.Errorf("cannot listen on port %s: %w: set %sPORT to a free port of 1024"+
+			" or higher, and %sHOST to an address of this machine or to nothing",
+			c.Port, err, prefix, prefix)
+	}
+	if c.MetricsAddr == "" {
+		return open, nil
+	}
+	if open.metrics, err = server.Listen(c.MetricsAddr); err != nil {
+		open.tokens.Close()
+		return open, fmt.Errorf("cannot listen on %s: %w: set %sMETRICS_ADDR to a free port of"+
+			" this machine", c.MetricsAddr, err, prefix)
+	}
+	return open, nil
 }
 
 // announce logs where the server can be reached and which setting chose its port, and
@@ -153,19 +225,6 @@ func announce(log *slog.Logger, addr net.Addr, tls bool, portSource string) {
 	}
 }
 
-// setUp reads the settings and opens the port.
-func setUp(environ []string, dir string) (config, *dotenv.Findings, net.Listener, error) {
-	c, found, err := loadConfig(environ, dir)
-	if err != nil {
-		return c, found, nil, settingsError(found, err)
-	}
-	listener, err := server.Listen(net.JoinHostPort(c.Host, c.Port))
-	if err != nil {
-		err = fmt.Errorf("cannot listen on port %[2]s: %[3]w: set %[1]sPORT to a free port of 1024 or higher, and %[1]sHOST to an address of this machine or to nothing", prefix, c.Port, err)
-	}
-	return c, found, listener, err
-}
-
 // runDemo serves with stand-ins for Auth0 and IMS.
 func runDemo(ctx context.Context, p program, args []string) error {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
@@ -179,7 +238,11 @@ func runDemo(ctx context.Context, p program, args []string) error {
 		return err
 	}
 	defer d.Close()
-	c, found, listener, err := setUp(d.Settings(prefix, p.environ), "")
+	c, found, err := loadConfig(d.Settings(prefix, p.environ), "")
+	if err != nil {
+		return settingsError(found, err)
+	}
+	open, err := openPorts(c)
 	if err != nil {
 		return err
 	}
@@ -187,8 +250,9 @@ func runDemo(ctx context.Context, p program, args []string) error {
 	level.Set(max(c.LogLevel, slog.LevelWarn))
 	s := newService(c, upstream.Transport(d.Pool()), telemetry.NewLog(p.stderr, c.LogFormat, level))
 	ended := make(chan error, 1)
-	go func() { ended <- s.run(ctx, listener, s.routes(d.UserToken)) }()
-	if err := d.Run(ctx, p.stdout, "http://"+server.Addresses(listener.Addr())[0].HostPort); err != nil && ctx.Err() == nil {
+	go func() { ended <- s.run(ctx, open, s.routes(d.UserToken)) }()
+	base := "http://" + server.Addresses(open.tokens.Addr())[0].HostPort
+	if err := d.Run(ctx, p.stdout, base); err != nil && ctx.Err() == nil {
 		return err
 	}
 	level.Set(c.LogLevel)
@@ -221,7 +285,7 @@ func newService(c config, transport http.RoundTripper, log *slog.Logger) *servic
 }
 
 // run serves the handler until ctx ends and the requests in flight are answered.
-func (s *service) run(ctx context.Context, listener net.Listener, handler http.Handler) error {
+func (s *service) run(ctx context.Context, open ports, handler http.Handler) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx)) // requests in flight still need it
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -229,20 +293,29 @@ func (s *service) run(ctx context.Context, listener net.Listener, handler http.H
 	running.Go(func() { s.users.keys.Run(background) })
 	running.Go(func() { s.tokens.Run(background) })
 	srv := server.Server{
-		Listener: listener, Handler: handler, Certificate: s.config.Certificate, Log: s.log,
+		Listener: open.tokens, Handler: handler, Certificate: s.config.Certificate, Log: s.log,
 		Stopping: func() {
 			s.draining.Store(true)
 			s.log.Info("shutting down")
 		},
 	}
-	if s.config.MetricsAddr != "" {
-		metrics, err := server.Listen(s.config.MetricsAddr)
-		if err != nil {
-			return fmt.Errorf("%sMETRICS_ADDR: cannot listen: %w", prefix, err)
-		}
-		running.Go(func() { server.ServeMetrics(background, metrics, s.observer, s.log) })
+	if open.metrics != nil {
+		running.Go(func() { server.ServeMetrics(background, open.metrics, s.observer, s.log) })
 	}
 	return server.Run(ctx, srv)
+}
+
+// runReady asks whether the server that these settings describe is ready. Only its address
+// matters, so other settings may be wrong.
+func runReady(ctx context.Context, p program, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%w: ready takes no arguments: its settings are variables", errUsage)
+	}
+	c, _, _ := loadConfig(p.environ, p.dir)
+	if c.Port == "" || c.Port == "0" {
+		return fmt.Errorf("not ready: %sPORT: want the port that the server listens on", prefix)
+	}
+	return check.Ready(ctx, c.Host, c.Port, c.CertFile != "")
 }
 
 // runCheck checks the settings, Auth0's keys, a grant and perhaps a user token.
@@ -258,7 +331,7 @@ func runCheck(ctx context.Context, p program, args []string) error {
 	if c.Certificate != nil && time.Now().After(c.Certificate.Expiry()) {
 		err = errors.Join(err, fmt.Errorf("%sTLS_CERT_FILE: want a certificate that is valid, got one that has expired", prefix))
 	}
-	report := check.Report{W: p.stdout, Program: "go run ."}
+	report := check.Report{W: p.stdout, Program: p.name}
 	if report.Settings(found, err); err != nil {
 		return errReported
 	}
