@@ -108,7 +108,7 @@ func (v *verifier) verify(ctx context.Context, raw string) (subject string, err 
 		if err := v.checkClaims(claims, v.validator.Validate(claims)); err != nil {
 			return nil, err
 		}
-		keys, key, err = v.newerKey(ctx, keys, token)
+		keys, key, err = v.newerKey(ctx, token)
 		return key, err
 	})
 	if err != nil && !errors.Is(err, jwt.ErrTokenInvalidClaims) {
@@ -126,25 +126,19 @@ func (v *verifier) verify(ctx context.Context, raw string) (subject string, err 
 	return subject, err
 }
 
-// newerKey fetches the keys again, within the limits of [fresh.Value.Newer], and
-// returns the key of the token.
-func (v *verifier) newerKey(ctx context.Context, keys *jwks.Set, token *jwt.Token) (*jwks.Set, any, error) {
+// newerKey returns the key of the token from keys that [fresh.Value.Newer] returns.
+func (v *verifier) newerKey(ctx context.Context, token *jwt.Token) (*jwks.Set, any, error) {
 	ctx, cancel := context.WithTimeout(ctx, unknownKeyTimeout)
 	defer cancel()
-	for asked := time.Now(); ; {
-		newer, err := v.keys.Newer(ctx, keys)
-		if err != nil {
-			return nil, nil, fmt.Errorf("%w: %w", problem.KeysOutdated, err)
-		}
-		if key, err := newer.Keyfunc.Keyfunc(token); err == nil {
-			return newer, key, nil
-		}
-		// A fetch that had begun before may have missed the key.
-		if newer == keys || !v.keys.Begun().Before(asked) {
-			return nil, nil, problem.UnknownKey
-		}
-		keys = newer
+	newer, err := v.keys.Newer(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", problem.KeysOutdated, err)
 	}
+	key, err := newer.Keyfunc.Keyfunc(token)
+	if err != nil {
+		return nil, nil, problem.UnknownKey
+	}
+	return newer, key, nil
 }
 
 // checkForm refuses what is not a JWT, and what would cost too much to decode.

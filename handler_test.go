@@ -385,26 +385,6 @@ func TestOutagesAreNotTheCallersFault(t *testing.T) {
 	}
 }
 
-// Callers wait ten seconds at most, also for a fetch that does not end by itself.
-func TestWaitingRequestsEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := prepare(t, nil) // nothing is fetched
-		wait := func() {
-			t.Helper()
-			begun := time.Now()
-			if resp := f.getToken(); resp.Code != 503 && resp.Code != 504 || time.Since(begun) != 10*time.Second {
-				t.Errorf("%d after %v, want 503 or 504 after 10s", resp.Code, time.Since(begun))
-			}
-		}
-		wait()
-		f.s.Tenant.Misbehave(standintest.Delay(6 * time.Second))
-		background(t, f.users.keys.Run)
-		synctest.Wait()
-		wait() // for the keys, and then for the token
-		wait() // for the token
-	})
-}
-
 // Upstream's Retry-After reaches the callers, and holds for everything that is sent.
 func TestCallersGetTheRemainingPause(t *testing.T) {
 	for _, tt := range []struct {

@@ -5,13 +5,15 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
-	"unsafe"
 )
 
-func TestColdStartCosts500ReadersOneFetch(t *testing.T) {
+var errTimeout = context.DeadlineExceeded
+
+func TestColdStartCostsOneFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &remote{term: hourly, takes: 2 * time.Second}
 		v := New(Config[int]{Fetch: r.fetch})
@@ -19,177 +21,197 @@ func TestColdStartCosts500ReadersOneFetch(t *testing.T) {
 		var readers sync.WaitGroup
 		readers.Go(func() {
 			if _, err := v.Get(ctx); !errors.Is(err, context.Canceled) {
-				t.Errorf("get of a reader that left = %v, want context.Canceled", err)
+				t.Errorf("Get of a reader that left = %v, want context.Canceled", err)
 			}
 		})
 		for range 500 {
-			readers.Go(func() { get(v).is(t, result{n: 1, took: 3 * time.Second}) })
+			readers.Go(func() { wantResult(t, get(v), result{value: 1, took: 3 * time.Second}) })
 		}
-		time.Sleep(time.Second)            // readers before Run wait, too
-		time.AfterFunc(time.Second, leave) // which does not disturb the fetch
+		time.Sleep(time.Second) // readers wait before Run has begun, too
 		go v.Run(t.Context())
+		time.Sleep(time.Second)
+		leave()
 		readers.Wait()
+		wantFetches(t, r, 1)
 		if n, err := v.Get(ctx); n != 1 || err != nil {
-			t.Errorf("get with a canceled context = %d, %v; want the value there is", n, err)
-		}
-		if n := len(r.fetches()); n != 1 {
-			t.Errorf("%d fetches, want 1", n)
+			t.Errorf("Get with a canceled context = %d, %v; want the value that there is", n, err)
 		}
 	})
 }
 
-func TestReadersAreAnsweredAtOnceAfterAFailureAndBringTheNextFetchForward(t *testing.T) {
+func TestGetAfterAFailure(t *testing.T) {
 	r := &remote{term: hourly, takes: hang}
-	run(t, r, func(t *testing.T, v *Value[int]) {
-		time.Sleep(time.Millisecond) // so that the fetch ends before the reader's deadline
-		get(v).is(t, result{err: context.DeadlineExceeded, took: 10*time.Second - time.Millisecond, retry: minGap})
+	testValue(t, r, func(t *testing.T, v *Value[int]) {
+		want := result{err: errTimeout, took: 10 * time.Second, retry: time.Second}
+		wantResult(t, get(v), want) // it waits for the fetch in progress
+
 		r.set(0, errDown)
-		time.Sleep(45 * time.Second) // within the fifth back-off, from about 31 s to about 61 s
-		r.set(0, nil)
+		time.Sleep(45 * time.Second) // the back-off is 30 s now
+		r.set(time.Second, nil)
 		before := len(r.fetches())
-		get(v).is(t, result{err: errDown})
+		wantResult(t, get(v), result{err: errDown}) // at once,
 		time.Sleep(time.Millisecond)
-		get(v).is(t, result{n: before + 1})
+		wantFetches(t, r, before+1) // and a fetch has begun
+		wantResult(t, get(v), result{value: before + 1, took: time.Second - time.Millisecond})
 	})
 }
 
-func TestAFloodOfReadersCostsOneFetchASecond(t *testing.T) {
+func TestAFloodOfGetCausesOneFetchASecond(t *testing.T) {
+	const ms = time.Millisecond
 	for _, test := range []struct {
-		outage, want error
-		term         Term
+		err  error // of each fetch
+		term Term
+		want error // of each Get without a value
 	}{
-		{errDown, errDown, hourly},
-		{throttled(time.Millisecond), throttled(time.Millisecond), hourly}, // no pause is shorter than a second
-		{nil, ErrNotFetched, Term{Renew: time.Millisecond, Until: 2 * time.Millisecond}},
+		{errDown, hourly, errDown},
+		{pause(ms), hourly, pause(ms)},
+		{nil, Term{Renew: time.Hour, Until: ms}, ErrNotFetched},
 	} {
-		r := &remote{term: test.term, err: test.outage}
-		run(t, r, func(t *testing.T, v *Value[int]) {
-			for range 6000 { // ten minutes, ten readers a second
-				time.Sleep(100 * time.Millisecond)
-				if got := get(v); got.took > 0 || got.err != nil && !errors.Is(got.err, test.want) {
-					t.Fatalf("got %+v, want %v at once", got, test.want)
+		r := &remote{term: test.term, err: test.err}
+		testValue(t, r, func(t *testing.T, v *Value[int]) {
+			for range 600 { // 1 min
+				time.Sleep(100 * ms)
+				got := get(v)
+				if got.took > 0 || got.err != nil && !errors.Is(got.err, test.want) {
+					t.Fatalf("got %+v, want the error %v at once", got, test.want)
 				}
 			}
-			if gaps := r.gaps(1); slices.Min(gaps) < minGap || slices.Max(gaps) > minGap+100*time.Millisecond {
-				t.Errorf("%v: fetches are %v to %v apart, want 1s", test.want, slices.Min(gaps), slices.Max(gaps))
+			gaps := r.gaps(1)
+			if slices.Min(gaps) < time.Second || slices.Max(gaps) > time.Second+100*ms {
+				t.Errorf("fetches began %v apart, want one a second", gaps)
 			}
 		})
 	}
 }
 
-func TestTheBackoffGrowsAndStartsAgainAfterASuccess(t *testing.T) {
-	wantBackoff := func(t *testing.T, gaps []time.Duration, seconds ...time.Duration) { // each up to a tenth shorter
-		t.Helper()
-		for i, want := range seconds {
-			want *= time.Second
-			if gaps[i] > want || gaps[i] < max(minGap, want*9/10) || i > 1 && gaps[i] == want {
-				t.Errorf("gap %d is %v, want %v less up to a tenth", i+1, gaps[i], want)
-			}
-		}
-	}
-	for maxBackoff, want := range map[time.Duration][]time.Duration{
-		0:               {1, 2, 4, 8, 16, 30, 30, 30},
-		4 * time.Second: {1, 2, 4, 4, 4, 4, 4, 4},
+func TestBackoff(t *testing.T) {
+	for _, test := range []struct {
+		maxBackoff time.Duration
+		want       []time.Duration // in seconds
+	}{
+		{0, []time.Duration{1, 2, 4, 8, 16, 30, 30}},
+		{4 * time.Second, []time.Duration{1, 2, 4, 4, 4, 4, 4}},
 	} {
-		r := &remote{term: Term{Renew: 30 * time.Second, Until: time.Hour}, err: errDown, maxBackoff: maxBackoff}
-		run(t, r, func(t *testing.T, v *Value[int]) {
+		synctest.Test(t, func(t *testing.T) {
+			r := &remote{term: Term{Renew: 30 * time.Second, Until: time.Hour}, err: errDown}
+			v := New(Config[int]{Fetch: r.fetch, MaxBackoff: test.maxBackoff})
+			go v.Run(t.Context())
 			time.Sleep(5 * time.Minute)
-			wantBackoff(t, r.gaps(1), want...)
+			wantGaps(t, r.gaps(1), test.want)
 			r.set(0, nil)
 			time.Sleep(time.Minute)
 			r.set(0, errDown)
 			before := len(r.fetches())
-			time.Sleep(6 * time.Minute)
-			wantBackoff(t, r.gaps(before+1), 1, 2, 4, 8, 16, 30, 30, 30) // from the first failure on: there is a value
-			get(v).is(t, result{n: before})
+			time.Sleep(6 * time.Minute) // from 1 s again, and with a value up to 30 s
+			wantGaps(t, r.gaps(before+1), []time.Duration{1, 2, 4, 8, 16, 30, 30})
 		})
 	}
 }
 
-func TestALateAnswerCountsFromItsStart(t *testing.T) {
-	r := &remote{term: Term{Renew: 10 * time.Second, Until: 18 * time.Second}, takes: 9 * time.Second}
-	run(t, r, func(t *testing.T, v *Value[int]) {
-		get(v).is(t, result{n: 1, took: 9 * time.Second})
+// wantGaps wants these first gaps, in seconds, each but that of 1 s up to a tenth shorter.
+func wantGaps(t *testing.T, got, want []time.Duration) {
+	t.Helper()
+	for i, want := range want {
+		longest := want * time.Second
+		shortest := max(longest*9/10, time.Second)
+		if got[i] > longest || got[i] < shortest || got[i] == longest && i > 1 {
+			t.Errorf("gap %d is %v, want %v to %v", i+1, got[i], shortest, longest)
+		}
+	}
+}
+
+func TestTheTermBeginsWithTheFetch(t *testing.T) {
+	term := Term{Renew: 10 * time.Second, Until: 18 * time.Second}
+	r := &remote{term: term, takes: 9 * time.Second}
+	testValue(t, r, func(t *testing.T, v *Value[int]) {
+		wantResult(t, get(v), result{value: 1, took: 9 * time.Second})
 		if age := time.Since(v.Begun()); age != 9*time.Second {
-			t.Errorf("the value is %v old, want 9s", age)
+			t.Errorf("Begun is %v ago, want 9s", age)
 		}
 		r.set(hang, nil)
-		time.Sleep(9*time.Second - time.Millisecond) // 18 s after the start, less 1 ms
-		get(v).is(t, result{n: 1})
+		time.Sleep(9*time.Second - time.Millisecond) // 1 ms before 18 s are over
+		wantResult(t, get(v), result{value: 1})
 		time.Sleep(time.Millisecond)
 		if got := get(v); got.err == nil {
-			t.Errorf("after its expiry: %d, want an error", got.n)
+			t.Errorf("after its expiry: %d, want an error", got.value)
 		}
-		if gap := r.gaps(1)[0]; gap != 10*time.Second {
-			t.Errorf("the renewal is %v after the start, want 10s", gap)
+		if gap := r.gaps(1)[0]; gap != 10*time.Second { // 1 s is the least after a fetch
+			t.Errorf("the renewal began %v after the fetch, want 10s", gap)
 		}
 	})
 }
 
-func TestADayOfRenewalsAndThreeIdleDays(t *testing.T) {
+func TestRenewals(t *testing.T) {
 	r := &remote{term: hourly, takes: time.Second}
-	run(t, r, func(t *testing.T, v *Value[int]) {
+	testValue(t, r, func(t *testing.T, v *Value[int]) {
 		get(v)
-		for _, idle := range append(slices.Repeat([]time.Duration{10 * time.Second}, 24*60*6), 72*time.Hour) {
-			time.Sleep(idle)
-			got := get(v)
-			if age := time.Since(v.Begun()); got.err != nil || got.took != 0 || age > hourly.Renew+time.Second {
-				t.Fatalf("%+v, %v old; want a value of 30m at once", got, age)
+		for range 24 * 60 {
+			time.Sleep(time.Minute)
+			got, age := get(v), time.Since(v.Begun())
+			if got.err != nil || got.took > 0 || age > hourly.Renew+time.Second {
+				t.Fatalf("got %+v, %v old; want a value of at most half an hour at once", got, age)
 			}
 		}
-		gaps := r.gaps(1)
-		slices.Sort(gaps)
+		time.Sleep(72 * time.Hour) // idle
+		wantResult(t, get(v), result{value: len(r.fetches())})
+
+		gaps := slices.Sorted(slices.Values(r.gaps(1)))
 		if gaps[0] < hourly.Renew*9/10 || gaps[len(gaps)-1] > hourly.Renew {
-			t.Errorf("renewals after %v, want %v less up to a tenth", gaps, hourly.Renew)
+			t.Errorf("renewals after %v, want 30m less up to a tenth", gaps)
 		}
-		if len(slices.Compact(slices.Clone(gaps))) < len(gaps)/2 {
+		if len(slices.Compact(gaps)) < 10 {
 			t.Errorf("renewals after %v: replicas started together would stay together", gaps)
 		}
 	})
 }
 
-// clocks returns a time that is so far from now by each clock, as time.Now gives
-// it after the machine slept or its wall clock was set.
-func clocks(t *testing.T, monotonic, wall time.Duration) time.Time {
-	t.Helper()
-	now := time.Now()
-	then := now.Add(wall)
-	(*struct { // as in package time
-		wall uint64
-		ext  int64 // the monotonic reading
-		loc  *time.Location
-	})(unsafe.Pointer(&then)).ext += int64(monotonic - wall)
-	if then.Sub(now) != monotonic || then.Round(0).Sub(now.Round(0)) != wall {
-		t.Fatal("package time has another form of Time now: adapt this helper")
-	}
-	return then
+// A timer stands still while a laptop sleeps; the wall clock goes on, as v.left says.
+func TestALaptopWakesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &remote{term: hourly}
+		var slept atomic.Int64 // since the last fetch
+		v := New(Config[int]{Fetch: func(ctx context.Context) (int, Term, error) {
+			slept.Store(0)
+			return r.fetch(ctx)
+		}})
+		v.left = func(t time.Time) time.Duration { return Until(t) - time.Duration(slept.Load()) }
+		go v.Run(t.Context())
+		time.Sleep(70 * time.Second) // 20 s before Run looks at the clock
+		slept.Store(int64(70 * time.Minute))
+		wantResult(t, get(v), result{err: ErrNotFetched}) // it has expired, and a fetch begins
+		time.Sleep(70 * time.Second)
+		slept.Store(int64(40 * time.Minute)) // past the renewal, but not past the expiry
+		wantResult(t, get(v), result{value: 2})
+		time.Sleep(30 * time.Second)
+		wantFetches(t, r, 3)
+	})
 }
 
-// A laptop that slept past the expiry: only the wall clock went on. A clock that
-// was set back: only the monotonic one did.
 func TestBothClocksCount(t *testing.T) {
-	for _, test := range []struct {
-		monotonic, wall time.Duration
-		usable          bool
-	}{{time.Hour, time.Hour, true}, {time.Hour, -time.Minute, false}, {-time.Minute, time.Hour, false}} {
-		s := state[int]{until: clocks(t, test.monotonic, test.wall)}
-		if got := s.usable(); got != test.usable {
-			t.Errorf("with %v left by the monotonic clock, %v by the wall clock: usable %v", test.monotonic, test.wall, got)
-		}
+	now := time.Now()
+	end, wall := now.Add(time.Hour), now.Round(0)
+	if left := timeLeft(end, now, wall.Add(2*time.Hour)); left != -time.Hour {
+		t.Errorf("after two hours of sleep %v are left, want -1h", left)
+	}
+	if left := timeLeft(end, now.Add(2*time.Hour), wall); left != -time.Hour {
+		t.Errorf("two hours later, with the clock set back, %v are left, want -1h", left)
+	}
+	if left := Until(end); left > time.Hour || left < 0 {
+		t.Errorf("Until in an hour = %v", left)
 	}
 }
 
 func TestReportAndShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var reports []result
-		r := &remote{takes: 2 * time.Second, err: errDown} // then from 3 s to shutdown
-		v := New(Config[int]{Fetch: r.fetch, Report: func(took time.Duration, err error) { reports = append(reports, result{took: took, err: err}) }})
-		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(3500*time.Millisecond, func() { get(v).is(t, result{err: context.Canceled, took: 500 * time.Millisecond, retry: minGap}) })
-		time.AfterFunc(4*time.Second, cancel)
+		r := &remote{takes: 2 * time.Second, err: errDown}
+		v := New(Config[int]{Fetch: r.fetch, Report: func(took time.Duration, err error) {
+			reports = append(reports, result{took: took, err: err})
+		}})
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // within the second fetch
+		defer cancel()
 		begun := time.Now()
 		v.Run(ctx)
-		synctest.Wait()
 		if took := time.Since(begun); took != 4*time.Second {
 			t.Errorf("Run returned after %v, want 4s", took)
 		}

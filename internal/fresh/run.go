@@ -1,6 +1,7 @@
 package fresh
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -8,15 +9,24 @@ import (
 )
 
 const (
-	minGap        = time.Second      // from one fetch's end to the next one's start: an outage must not become a flood
-	maxBackoff    = 30 * time.Second // so that a recovery is noticed soon
-	newerBurst    = 5                // fetches that Newer may cause at once, for honest callers,
-	newerInterval = 30 * time.Second // and then one in this time, since anyone may be calling
-	clockCheck    = 30 * time.Second // between looks at the wall clock: timers stand still while a laptop sleeps
+	// minGap is the time from a fetch's end to the next one's beginning at least, so
+	// that an outage does not become a flood.
+	minGap = time.Second
+
+	// maxBackoff is short enough for a recovery to be noticed soon.
+	maxBackoff = 30 * time.Second
+
+	// newerInterval is the time from a fetch's beginning to that of one for Newer at
+	// least. Anyone may make a server call Newer, with a token that was made up.
+	newerInterval = 10 * time.Second
+
+	// clockCheck is the time between looks at the wall clock. Timers stand still while
+	// a laptop sleeps, so one timer for the whole wait would end hours too late.
+	clockCheck = 30 * time.Second
 )
 
-// Run fetches the value, and again whenever that is due, until ctx ends. It
-// returns when the fetch in progress has returned. Call it once.
+// Run fetches the value, and again whenever that is due, until ctx ends. It returns
+// when the fetch in progress has returned. Call it once.
 func (v *Value[T]) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		v.fetch(ctx)
@@ -33,78 +43,75 @@ func (v *Value[T]) fetch(ctx context.Context) {
 
 	begun := time.Now()
 	value, term, err := v.config.Fetch(ctx)
-	ended := time.Now()
+	took := time.Since(begun)
 	if v.config.Report != nil && ctx.Err() == nil {
-		v.config.Report(ended.Sub(begun), err)
+		v.config.Report(took, err)
 	}
 
-	s.fetching, s.err, s.next = false, err, make(chan struct{})
+	s.err, s.fetching = err, false
+	s.ended, s.asked = make(chan struct{}), make(chan time.Time, 1)
 	if err == nil {
-		s.value, s.begun, s.until = value, begun, begun.Add(term.Until)
+		s.value, s.begun, s.expiry = value, begun, begun.Add(term.Until)
 	}
-	v.plan(&s, ended, jitter(term.Renew)-ended.Sub(begun))
+	v.plan(&s, begun, took, term.Renew)
 	v.state.Store(&s)
-	close(busy.next) // only now: its waiters must find the result
+	close(busy.ended) // only now: its waiters must find the result
 }
 
-// plan sets when the next fetch can start; it is due after renew if the one that
-// ended succeeded.
-func (v *Value[T]) plan(s *state[T], ended time.Time, renew time.Duration) {
+// plan sets when the next fetch starts. The last one began at begun and ended took
+// later; if it succeeded, its value is to be renewed after renew. All durations are
+// counted from begun.
+func (v *Value[T]) plan(s *state[T], begun time.Time, took, renew time.Duration) {
 	pause := retryAfter(s.err)
-	gap := max(pause, minGap)
-	planned := max(renew, gap)
-	newer := max(0, v.newerUsed.Add(-(newerBurst-1)*newerInterval).Sub(ended))
-	switch {
-	case s.err == nil:
-		v.backoff = 0
-	case pause > 0:
-		planned, newer = gap, gap
-	default:
-		longest := maxBackoff
-		if !s.usable() {
-			longest = v.config.MaxBackoff
-		}
-		v.backoff = min(max(2*v.backoff, minGap), longest)
-		planned, newer = max(jitter(v.backoff), gap), max(newer, gap)
+	first := took + max(pause, minGap)
+	planned := first
+	if s.err == nil {
+		v.backoff, planned = 0, jitter(renew)
+	} else if pause == 0 {
+		v.backoff = min(max(2*v.backoff, minGap), v.longestBackoff(s))
+		planned = took + jitter(v.backoff)
 	}
-	s.planned, s.forNeeded, s.forNewer = ended.Add(planned), ended.Add(gap), ended.Add(min(newer, planned))
+	planned = max(planned, first)
+	s.planned, s.forGet = begun.Add(planned), begun.Add(first)
+	s.forNewer = begun.Add(min(max(newerInterval, first), planned))
+}
+
+// longestBackoff depends on whether there is a value to serve.
+func (v *Value[T]) longestBackoff(s *state[T]) time.Duration {
+	if v.usable(s) {
+		return maxBackoff
+	}
+	return cmp.Or(v.config.MaxBackoff, maxBackoff)
+}
+
+// pausing is an error that asks for a pause.
+type pausing interface {
+	error
+	RetryAfter() time.Duration
 }
 
 // retryAfter returns the pause that the remote asked for, 0 for none.
 func retryAfter(err error) time.Duration {
-	var asked interface{ RetryAfter() time.Duration }
-	if errors.As(err, &asked) {
-		return asked.RetryAfter()
+	if asks, ok := errors.AsType[pausing](err); ok {
+		return asks.RetryAfter()
 	}
 	return 0
 }
 
-// sleep returns when the next fetch is to start: as planned, or when readers have
-// brought it forward.
+// jitter takes up to a tenth off d, so that replicas that started together spread.
+func jitter(d time.Duration) time.Duration { return d - rand.N(d/10+1) }
+
+// sleep returns when the next fetch is to start: as planned, or earlier if a reader
+// asks, or when ctx ends.
 func (v *Value[T]) sleep(ctx context.Context) {
 	s := v.state.Load()
-	start, newer := s.planned, false
-	for wait := Until(start); wait > 0; wait = Until(start) {
-		// A request may be from before this state.
+	start := s.planned
+	for v.left(start) > 0 {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(min(wait, clockCheck)):
-		case <-v.needed:
-			if !s.usable() && s.forNeeded.Before(start) {
-				start = s.forNeeded
-			}
-		case next := <-v.newer:
-			if next == s.next && s.forNewer.Before(start) {
-				start, newer = s.forNewer, true
-			}
+		case <-time.After(min(v.left(start), clockCheck)):
+		case start = <-s.asked: // never later than planned
 		}
 	}
-	if newer {
-		now := time.Now()
-		v.newerUsed = now.Add(max(0, v.newerUsed.Sub(now)) + newerInterval)
-	}
 }
-
-// jitter takes up to a tenth off d, so that replicas started together spread.
-func jitter(d time.Duration) time.Duration { return d - rand.N(d/10+1) }
