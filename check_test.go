@@ -178,6 +178,6 @@ func TestCheckReadsTheTokenFromStandardInput(t *testing.T) {
 func TestCheckUnknownAuthority(t *testing.T) {
 	s := standintest.Start(t)
 	s.IMS.SetClient("service-x", awkward)
-	runCheckCase(t, s, upstream.Transport(x509.NewCertPool()), checkCase{name: "unknown", want: []string{"no Auth0's keys", "SSL_CERT_FILE", "no a grant at IMS"}})
-	runCheckCase(t, s, upstream.Transport(s.Pool()), checkCase{name: "known", token: goodToken, want: []string{"ok a user token would be accepted"}})
+	runCheckCase(t, s, upstream.Transport(x509.NewCertPool(), version), checkCase{name: "unknown", want: []string{"no Auth0's keys", "SSL_CERT_FILE", "no a grant at IMS"}})
+	runCheckCase(t, s, upstream.Transport(s.Pool(), version), checkCase{name: "known", token: goodToken, want: []string{"ok a user token would be accepted"}})
 }

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -82,7 +81,7 @@ func main() {
 	err := run(untilSignal(), program{
 		name: programName(), args: os.Args[1:], environ: os.Environ(), dir: ".",
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		transport: upstream.Transport(nil),
+		transport: upstream.Transport(nil, version),
 	})
 	if err == nil {
 		return
@@ -248,7 +247,7 @@ func runDemo(ctx context.Context, p program, args []string) error {
 	}
 	level := new(slog.LevelVar) // the exchange is shown without log lines between
 	level.Set(max(c.LogLevel, slog.LevelWarn))
-	s := newService(c, upstream.Transport(d.Pool()), telemetry.NewLog(p.stderr, c.LogFormat, level))
+	s := newService(c, upstream.Transport(d.Pool(), version), telemetry.NewLog(p.stderr, c.LogFormat, level))
 	ended := make(chan error, 1)
 	go func() { ended <- s.run(ctx, open, s.routes(d.UserToken)) }()
 	base := "http://" + server.Addresses(open.tokens.Addr())[0].HostPort
@@ -268,19 +267,25 @@ func newService(c config, transport http.RoundTripper, log *slog.Logger) *servic
 	for _, p := range problem.All() {
 		statuses[p.Reason] = p.Status
 	}
-	o := telemetry.New(log, statuses)
-	s := &service{
-		config:   c,
-		users:    newVerifier(c, transport, o.Fetches("Auth0 keys", "key_fetches_total", "key_fetch_duration_seconds")),
-		tokens:   newTokens(c, transport, o.Fetches("iTwin token", "grants_total", "grant_duration_seconds")),
-		log:      log,
-		observer: o,
+	s := &service{config: c, log: log}
+	observe := telemetry.Config{
+		Log:         log,
+		Version:     version,
+		Statuses:    statuses,
+		KeysFetched: func() time.Time { return s.users.keys.Begun() },
+		TokenExpiry: func() time.Time {
+			if token := s.tokens.Last(); token != nil {
+				return token.expiry
+			}
+			return time.Time{}
+		},
 	}
-	o.Version, o.KeysFetched = version, s.users.keys.Begun
-	o.TokenExpiry = func() time.Time { return cmp.Or(s.tokens.Last(), new(itwinToken)).expiry }
 	if c.Certificate != nil {
-		o.CertificateExpiry = c.Certificate.Expiry
+		observe.CertificateExpiry = c.Certificate.Expiry
 	}
+	s.observer = telemetry.New(observe)
+	s.users = newVerifier(c, transport, s.observer.KeyFetch)
+	s.tokens = newTokens(c, transport, s.observer.Grant)
 	return s
 }
 

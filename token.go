@@ -42,9 +42,11 @@ func newItwinToken(access string, expiry time.Time) *itwinToken {
 	return &itwinToken{newSecret("Bearer " + access), hex.EncodeToString(sum[:6]), expiry}
 }
 
-// newTokens keeps an iTwin token fresh with the client credentials grant while
-// its Run runs; report is called after each grant.
-func newTokens(c config, transport http.RoundTripper, report func(time.Duration, error)) *fresh.Value[*itwinToken] {
+// newTokens keeps an iTwin token fresh with the client credentials grant while its Run
+// runs; report is called after each grant.
+func newTokens(
+	c config, transport http.RoundTripper, report func(time.Duration, error),
+) *fresh.Value[*itwinToken] {
 	return fresh.New(fresh.Config[*itwinToken]{
 		Fetch: func(ctx context.Context) (*itwinToken, fresh.Term, error) {
 			start := time.Now() // a slow grant must not make the token look younger
@@ -52,23 +54,29 @@ func newTokens(c config, transport http.RoundTripper, report func(time.Duration,
 			if err != nil {
 				return nil, fresh.Term{}, err
 			}
-			term := fresh.Term{Renew: lifetime / 2, Until: lifetime - min(lifetime/10, endMargin)}
+			term := fresh.Term{
+				Renew: lifetime / 2,
+				Until: lifetime - min(lifetime/10, endMargin),
+			}
 			return newItwinToken(access, start.Add(lifetime)), term, nil
 		},
 		Report: report,
 	})
 }
 
-// grant requests an access token with the client's own credentials (RFC 6749
-// §4.4) and returns it with its lifetime. Its errors are those of [upstream.Do],
-// or say what is wrong with the secret's file.
-func grant(ctx context.Context, c config, transport http.RoundTripper) (access string, lifetime time.Duration, err error) {
+// grant requests an access token with the client's own credentials (RFC 6749 §4.4) and
+// returns it with its lifetime. Its errors are those of package upstream, or say what is
+// wrong with the secret's file.
+func grant(
+	ctx context.Context, c config, transport http.RoundTripper,
+) (access string, lifetime time.Duration, err error) {
 	clientSecret, err := c.currentSecret()
 	if err != nil {
 		return "", 0, err
 	}
 	form := url.Values{"grant_type": {"client_credentials"}, "scope": {c.Scope}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Authority+"/connect/token", strings.NewReader(form.Encode()))
+	body := strings.NewReader(form.Encode())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Authority+"/connect/token", body)
 	if err != nil {
 		return "", 0, err
 	}
@@ -81,7 +89,7 @@ func grant(ctx context.Context, c config, transport http.RoundTripper) (access s
 		return "", 0, err
 	}
 	if answer.Status != http.StatusOK {
-		return "", 0, grantError(answer)
+		return "", 0, refusal(answer)
 	}
 	return parseGrant(answer)
 }
@@ -89,71 +97,87 @@ func grant(ctx context.Context, c config, transport http.RoundTripper) (access s
 // parseGrant reads a successful token response (RFC 6749 §5.1).
 func parseGrant(answer upstream.Answer) (access string, lifetime time.Duration, err error) {
 	var body struct {
-		AccessToken string          `json:"access_token"`
-		TokenType   string          `json:"token_type"`
-		ExpiresIn   json.RawMessage `json:"expires_in"`
+		AccessToken string `json:"access_token"`
+		TokenType   string `json:"token_type"`
+		ExpiresIn   any    `json:"expires_in"`
 	}
-	wrong := ""
-	err = json.Unmarshal(answer.Body, &body)
+	if err := json.Unmarshal(answer.Body, &body); err != nil {
+		return "", 0, nonsense(answer, "the answer is not a token response in JSON")
+	}
+	if !isToken(body.AccessToken) {
+		return "", 0, nonsense(answer, "the answer has no usable access_token")
+	}
+	if body.TokenType != "" && !strings.EqualFold(body.TokenType, "Bearer") {
+		return "", 0, nonsense(answer, "the token_type is not Bearer")
+	}
 	lifetime, ok := parseLifetime(body.ExpiresIn)
-	switch {
-	case err != nil:
-		wrong = "the answer is not a token response in JSON"
-	case !isToken(body.AccessToken):
-		wrong = "the answer has no usable access_token"
-	case body.TokenType != "" && !strings.EqualFold(body.TokenType, "Bearer"):
-		wrong = "the token_type is not Bearer"
-	case !ok:
-		wrong = "expires_in is not a number of seconds"
-	default:
-		return body.AccessToken, lifetime, nil
+	if !ok {
+		return "", 0, nonsense(answer, "expires_in is not a number of seconds, at least 1")
 	}
-	return "", 0, answer.Errorf(upstream.Nonsense, "%s: check %sAUTHORITY", wrong, prefix)
+	return body.AccessToken, lifetime, nil
 }
 
-// isToken reports whether text can be sent in a header, and is the one word that
-// clients expect after "Bearer ".
+// nonsense returns the error for an answer that is no token response.
+func nonsense(answer upstream.Answer, what string) error {
+	return answer.Errorf(upstream.Nonsense, "%s: check %sAUTHORITY", what, prefix)
+}
+
+// isToken reports whether text can be sent in a header, and is the one word that clients
+// expect after "Bearer ".
 func isToken(text string) bool {
 	notPrintable := func(r rune) bool { return r <= ' ' || r > '~' }
 	return text != "" && !strings.ContainsFunc(text, notPrintable)
 }
 
-// parseLifetime reads expires_in: a number of seconds, at least 1, or a string of
-// decimal digits, as some servers send. Absent or null means the default.
-func parseLifetime(raw json.RawMessage) (time.Duration, bool) {
-	text := string(raw)
-	if text == "" || text == "null" {
+// parseLifetime reads expires_in: a number of seconds, or a string of decimal digits, as
+// some servers send, at least 1. Nil means the default.
+func parseLifetime(expiresIn any) (lifetime time.Duration, ok bool) {
+	var seconds float64
+	switch value := expiresIn.(type) {
+	case nil:
 		return defaultLifetime, true
+	case float64:
+		seconds = value
+	case string:
+		if strings.Trim(value, "0123456789") == "" { // not "Infinity" or "0x1p4"
+			seconds, _ = strconv.ParseFloat(value, 64) // 0 for "", +Inf for many digits
+		}
 	}
-	if digits := strings.Trim(text, `"`); strings.Trim(digits, "0123456789") == "" {
-		text = digits
+	if seconds < 1 {
+		return 0, false
 	}
-	seconds, err := strconv.ParseFloat(text, 64) // fails for any other string, which still has its quotes
-	return time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second)), err == nil && seconds >= 1
+	return time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second)), true
 }
 
-// grantError says what to do about a response other than 200 (RFC 6749 §5.2). An
-// error code that is not listed here is not repeated: it is upstream's text.
-func grantError(answer upstream.Answer) error {
+// refusal says what to do about a response other than 200 (RFC 6749 §5.2). An error code
+// without advice is not repeated: it is upstream's text.
+func refusal(answer upstream.Answer) error {
 	var body struct {
 		Error string `json:"error"`
 	}
 	json.Unmarshal(answer.Body, &body) // if it is not JSON there is no code
 	const page = " on the application's page (developer.bentley.com, My Apps)"
-	switch body.Error {
-	case "invalid_client":
-		return answer.Errorf(upstream.Refused, "invalid_client: check %[1]sCLIENT_ID and %[1]sCLIENT_SECRET (or its _FILE) against those"+page+"; a secret is shown there only once: if in doubt, make a new one", prefix)
-	case "invalid_scope":
-		return answer.Errorf(upstream.Refused, "invalid_scope: set %sSCOPE to itwin-platform, or to a scope that is listed"+page, prefix)
-	case "unauthorized_client", "invalid_grant":
-		return answer.Errorf(upstream.Refused, "%s: use an application of type Service (developer.bentley.com, My Apps): other types may not use the client credentials grant", body.Error)
-	case "unsupported_grant_type":
-		return answer.Errorf(upstream.Refused, "unsupported_grant_type: check %sAUTHORITY: that server has no client credentials grant", prefix)
-	case "invalid_request":
-		return answer.Errorf(upstream.Refused, "invalid_request: check %[1]sAUTHORITY and %[1]sSCOPE", prefix)
+	const otherType = "use an application of type Service (developer.bentley.com, My Apps): " +
+		"other types may not use the client credentials grant"
+	advice, known := map[string]string{
+		"invalid_client": "check " + prefix + "CLIENT_ID and " + prefix + "CLIENT_SECRET " +
+			"(or its _FILE) against those" + page + "; a secret is shown there only once: " +
+			"if in doubt, make a new one",
+		"invalid_scope": "set " + prefix + "SCOPE to itwin-platform, or to a scope that is " +
+			"listed" + page,
+		"unauthorized_client": otherType,
+		"invalid_grant":       otherType,
+		"unsupported_grant_type": "check " + prefix + "AUTHORITY: that server has no client " +
+			"credentials grant",
+		"invalid_request": "check " + prefix + "AUTHORITY and " + prefix + "SCOPE",
+	}[body.Error]
+	if known {
+		return answer.Errorf(upstream.Refused, "%s: %s", body.Error, advice)
 	}
-	if answer.Status/100 == 5 || answer.Status == http.StatusTooManyRequests {
-		return answer.Errorf(upstream.Refused, "status %d: IMS has a problem: try again later", answer.Status)
+	if answer.Status/100 == 5 {
+		return answer.Errorf(upstream.Refused, "status %d: IMS has a problem: try again later",
+			answer.Status)
 	}
-	return answer.Errorf(upstream.Refused, "status %d without a known error code: check %sAUTHORITY", answer.Status, prefix)
+	return answer.Errorf(upstream.Refused, "status %d without a known error code: check %sAUTHORITY",
+		answer.Status, prefix)
 }

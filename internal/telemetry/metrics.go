@@ -14,18 +14,17 @@ import (
 // prefix begins the name of every metric that is not a standard one.
 const prefix = "itwin_token_server_"
 
-// other counts results that were not declared.
+// other counts the results that are not known.
 const other = "other"
 
-// events are a counter by result and a histogram of durations. Every series exists
-// from the start, so that no caller can add one.
+// events are a counter by result, and a histogram of durations.
 type events struct {
 	total, totalHelp       string
+	results                map[string]*result // all that can be: no caller can add a series
 	duration, durationHelp string
-	results                map[string]*result
-	bounds                 []float64       // of the buckets: seconds, ascending
-	buckets                []atomic.Uint64 // the last one has no bound
-	sum                    atomic.Int64    // nanoseconds: an integer can be added to atomically
+	bounds                 []float64         // of the buckets: seconds, ascending
+	buckets                [16]atomic.Uint64 // one for each bound, and one without
+	sum                    atomic.Int64      // nanoseconds: an integer can be added to atomically
 }
 
 type result struct {
@@ -33,19 +32,7 @@ type result struct {
 	count  atomic.Uint64
 }
 
-func newEvents(total, totalHelp, duration, durationHelp string, bounds ...float64) *events {
-	return &events{
-		total: prefix + total, totalHelp: totalHelp, duration: prefix + duration, durationHelp: durationHelp,
-		results: make(map[string]*result), bounds: bounds, buckets: make([]atomic.Uint64, len(bounds)+1),
-	}
-}
-
-// declare adds a result. Go and Prometheus quote printable text alike.
-func (e *events) declare(name, labels string, values ...any) {
-	e.results[name] = &result{labels: fmt.Sprintf(labels, values...)}
-}
-
-// record counts an event, as "other" if its result was not declared.
+// record counts an event, as other if its result is not known.
 func (e *events) record(name string, took time.Duration) {
 	r, ok := e.results[name]
 	if !ok {
@@ -60,7 +47,8 @@ func (e *events) record(name string, took time.Duration) {
 func (e *events) write(b *bytes.Buffer) {
 	header(b, e.total, "counter", e.totalHelp)
 	for _, name := range slices.Sorted(maps.Keys(e.results)) {
-		fmt.Fprintf(b, "%s{%s} %d\n", e.total, e.results[name].labels, e.results[name].count.Load())
+		r := e.results[name]
+		fmt.Fprintf(b, "%s{%s} %d\n", e.total, r.labels, r.count.Load())
 	}
 	header(b, e.duration, "histogram", e.durationHelp)
 	var count uint64
@@ -72,20 +60,18 @@ func (e *events) write(b *bytes.Buffer) {
 	fmt.Fprintf(b, "%s_sum %s\n%s_count %d\n", e.duration, number(sum), e.duration, count)
 }
 
-// gauge writes a value, or no series if it is NaN.
+// gauge writes a value.
 func gauge(b *bytes.Buffer, name, labels, help string, value float64) {
 	header(b, name, "gauge", help)
-	if !math.IsNaN(value) {
-		fmt.Fprintf(b, "%s%s %s\n", name, labels, number(value))
-	}
+	fmt.Fprintf(b, "%s%s %s\n", name, labels, number(value))
 }
 
 func header(b *bytes.Buffer, name, kind, help string) {
-	fmt.Fprintf(b, "# HELP %[1]s %[3]s\n# TYPE %[1]s %[2]s\n", name, kind, help)
+	fmt.Fprintf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
 }
 
 // number writes v, infinity as +Inf.
 func number(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
-// seconds is Unix time; 0 for none.
+// seconds is Unix time; 0 for the zero time.
 func seconds(t time.Time) float64 { return max(0, float64(t.UnixMilli())/1e3) }

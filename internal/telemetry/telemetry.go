@@ -17,6 +17,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"itwin-token-server/internal/upstream"
@@ -51,33 +52,77 @@ func Subject(sub string) string {
 	return sub
 }
 
-// An Observer records requests and fetches, and serves the metrics. Its fields are
-// set before the first scrape; a time that is zero means that there has been none.
-type Observer struct {
-	Version           string
+// Config is what an [Observer] needs. A time that is zero means that there has been none.
+type Config struct {
+	Log               *slog.Logger
+	Version           string           // of the program
+	Statuses          map[string]int   // the reasons with which requests end, and their statuses
 	TokenExpiry       func() time.Time // when the iTwin token expires
 	KeysFetched       func() time.Time // when the Auth0 keys in use were fetched
 	CertificateExpiry func() time.Time // when the TLS certificate in use expires; nil without TLS
-
-	log      *slog.Logger
-	started  time.Time
-	requests *events
-	all      []*events // the requests, and each kind of fetch
 }
 
-// New returns an observer of requests that end with one of the given reasons, each
-// with its status. Any other reason is counted as "other".
-func New(log *slog.Logger, statuses map[string]int) *Observer {
-	o := &Observer{log: log, started: time.Now()}
-	o.requests = newEvents("requests_total", "Requests to /getToken, by status and reason.",
-		"request_duration_seconds", "Time from a request's header to its answer.",
-		.0001, .00025, .0005, .001, .0025, .005, .01, .05, .1, .5, 1, 2.5, 5, 10) // a request takes microseconds, or waits for a fetch
-	o.all = []*events{o.requests}
-	o.requests.declare(other, `status="500",reason="other"`)
-	for reason, status := range statuses {
-		o.requests.declare(reason, `status="%d",reason=%q`, status, reason)
+// An Observer records requests and fetches, and serves the metrics.
+type Observer struct {
+	Config
+	started  time.Time
+	requests *events
+	keys     *fetches
+	grants   *fetches
+	lost     atomic.Uint64 // lines of requests that could not be written
+}
+
+// fetches are the fetches of one kind, which one goroutine makes.
+type fetches struct {
+	events
+	what    string
+	healthy bool // the last one succeeded
+}
+
+// New returns an observer. A request with a reason that is not in config.Statuses is
+// counted under "other".
+func New(config Config) *Observer {
+	reasons := map[string]*result{other: {labels: `status="500",reason="other"`}}
+	for reason, status := range config.Statuses {
+		reasons[reason] = &result{labels: fmt.Sprintf(`status="%d",reason=%q`, status, reason)}
 	}
-	return o
+	return &Observer{
+		Config:  config,
+		started: time.Now(),
+		requests: &events{
+			total:        prefix + "requests_total",
+			totalHelp:    "Requests to /getToken, by status and reason.",
+			results:      reasons,
+			duration:     prefix + "request_duration_seconds",
+			durationHelp: "Time from a request's header to its answer.",
+			// A request takes microseconds, or waits for a fetch.
+			bounds: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .05, .1, .5, 1, 2.5, 5, 10},
+		},
+		keys:   newFetches("Auth0 keys", "key_fetches_total", "key_fetch_duration_seconds"),
+		grants: newFetches("iTwin token", "grants_total", "grant_duration_seconds"),
+	}
+}
+
+// noSecret is the result of a grant whose secret could not be read.
+const noSecret upstream.Kind = "secret"
+
+func newFetches(what, total, duration string) *fetches {
+	results := make(map[string]*result)
+	for _, kind := range []upstream.Kind{
+		"ok", upstream.Refused, upstream.Throttled, upstream.Nonsense,
+		upstream.Unreachable, upstream.Slow, noSecret, other,
+	} {
+		results[string(kind)] = &result{labels: fmt.Sprintf("result=%q", kind)}
+	}
+	return &fetches{what: what, events: events{
+		total:        prefix + total,
+		totalHelp:    what + " fetches, by result.",
+		results:      results,
+		duration:     prefix + duration,
+		durationHelp: "Duration of " + what + " fetches.",
+		// A fetch crosses the internet, and ends after 10 s.
+		bounds: []float64{.05, .1, .25, .5, 1, 2.5, 5, 10},
+	}}
 }
 
 // A Request is what is recorded of a request to /getToken.
@@ -89,20 +134,21 @@ type Request struct {
 	Token    string // the fingerprint of the iTwin token in the answer
 }
 
-// Request records a request: a line at info, or at warn for a server error, unless
-// the caller has disconnected.
+// Request records a request: a line at info, or at warn for a server error, unless the
+// caller has disconnected.
 func (o *Observer) Request(ctx context.Context, r Request) {
 	o.requests.record(r.Reason, r.Duration)
 	level := slog.LevelInfo
 	if r.Status >= 500 && ctx.Err() == nil {
 		level = slog.LevelWarn
 	}
-	if !o.log.Enabled(ctx, level) {
+	if !o.Log.Enabled(ctx, level) {
 		return
 	}
-	line := slog.NewRecord(time.Now(), level, "getToken", 0) // without looking up the caller's line of code
-	line.AddAttrs(slog.Int("status", r.Status), slog.Float64("ms", math.Round(r.Duration.Seconds()*1e6)/1e3))
-	if r.Status != 200 {
+	// Not o.Log.Info, which looks up the caller's line of code.
+	line := slog.NewRecord(time.Now(), level, "getToken", 0)
+	line.AddAttrs(slog.Int("status", r.Status), milliseconds(r.Duration))
+	if r.Status != http.StatusOK {
 		line.AddAttrs(slog.String("reason", r.Reason))
 	}
 	if r.Subject != "" {
@@ -111,62 +157,73 @@ func (o *Observer) Request(ctx context.Context, r Request) {
 	if r.Token != "" {
 		line.AddAttrs(slog.String("token", r.Token))
 	}
-	o.log.Handler().Handle(ctx, line)
+	if o.Log.Handler().Handle(ctx, line) != nil {
+		o.lost.Add(1)
+	}
 }
 
-// Fetches returns the function to call after each fetch of one kind. It counts
-// them under the two names, and logs failures, the first success, and the success
-// that ends an outage.
-func (o *Observer) Fetches(what, total, duration string) func(time.Duration, error) {
-	const notSent = "secret" // there was no secret to send
-	e := newEvents(total, what+" fetches, by result.", duration, "Duration of "+what+" fetches.",
-		.05, .1, .25, .5, 1, 2.5, 5, 10) // a fetch crosses the internet, and ends after 10 s
-	o.all = append(o.all, e)
-	for _, kind := range []upstream.Kind{
-		"ok", upstream.Refused, upstream.Throttled, upstream.Nonsense, upstream.Unreachable, upstream.Slow, notSent, other,
-	} {
-		e.declare(string(kind), `result=%q`, kind)
+// milliseconds is a duration in the log, to the microsecond.
+func milliseconds(d time.Duration) slog.Attr {
+	return slog.Float64("ms", math.Round(d.Seconds()*1e6)/1e3)
+}
+
+// KeyFetch records a fetch of Auth0's keys.
+func (o *Observer) KeyFetch(took time.Duration, err error) { o.fetch(o.keys, took, err) }
+
+// Grant records a grant.
+func (o *Observer) Grant(took time.Duration, err error) { o.fetch(o.grants, took, err) }
+
+// fetch counts a fetch. It logs a failure at warn; a success at info if it is the first
+// one, or the first one after a failure.
+func (o *Observer) fetch(f *fetches, took time.Duration, err error) {
+	ms := milliseconds(took)
+	switch {
+	case err != nil:
+		o.Log.Warn("cannot fetch "+f.what, "error", err, ms)
+	case !f.healthy:
+		o.Log.Info("got "+f.what, ms)
+	default:
+		o.Log.Debug("renewed "+f.what, ms)
 	}
-	healthy := false
-	return func(took time.Duration, err error) {
-		result, ms := "ok", slog.Int64("ms", took.Milliseconds())
-		switch {
-		case err != nil:
-			result = notSent
-			if failed, ok := errors.AsType[*upstream.Error](err); ok {
-				result = string(failed.Kind)
-			}
-			o.log.Warn("cannot fetch "+what, "error", err, ms)
-		case !healthy:
-			o.log.Info("got "+what, ms)
-		default:
-			o.log.Debug("renewed "+what, ms)
-		}
-		healthy = err == nil
-		e.record(result, took)
+	f.healthy = err == nil
+	f.record(resultOf(err), took)
+}
+
+// resultOf returns the result of a fetch. An error that is not package upstream's is of
+// the secret's file.
+func resultOf(err error) string {
+	if err == nil {
+		return "ok"
 	}
+	if failed, ok := errors.AsType[*upstream.Error](err); ok {
+		return string(failed.Kind)
+	}
+	return string(noSecret)
 }
 
 // ServeHTTP answers a scrape with Prometheus text (exposition format 0.0.4).
 func (o *Observer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	var b bytes.Buffer
-	for _, e := range o.all {
-		e.write(&b)
-	}
-	gauge(&b, prefix+"token_expiry_timestamp_seconds", "", "When the iTwin token expires; 0 if there has been none.",
-		seconds(o.TokenExpiry()))
-	age := math.NaN()
+	o.requests.write(&b)
+	o.keys.write(&b)
+	o.grants.write(&b)
+	header(&b, prefix+"log_lines_lost_total", "counter", "Lines of requests that could not be logged.")
+	fmt.Fprintf(&b, "%slog_lines_lost_total %d\n", prefix, o.lost.Load())
+	gauge(&b, prefix+"token_expiry_timestamp_seconds", "",
+		"When the iTwin token expires; 0 if there has been none.", seconds(o.TokenExpiry()))
 	if fetched := o.KeysFetched(); !fetched.IsZero() {
-		age = time.Since(fetched).Seconds()
+		gauge(&b, prefix+"keys_age_seconds", "",
+			"Time since the Auth0 keys in use were fetched.", time.Since(fetched).Seconds())
 	}
-	gauge(&b, prefix+"keys_age_seconds", "", "Time since the Auth0 keys in use were fetched.", age)
-	build := fmt.Sprintf("{version=%q,commit=%q,go_version=%q}", o.Version, Commit(), runtime.Version())
+	if o.CertificateExpiry != nil {
+		gauge(&b, prefix+"tls_certificate_expiry_timestamp_seconds", "",
+			"When the TLS certificate in use expires.", seconds(o.CertificateExpiry()))
+	}
+	// Go and Prometheus quote printable text alike.
+	build := fmt.Sprintf("{version=%q,commit=%q,go_version=%q}",
+		o.Version, Commit(), runtime.Version())
 	gauge(&b, prefix+"build_info", build, "The build; always 1.", 1)
 	gauge(&b, "process_start_time_seconds", "", "When the process started.", seconds(o.started))
-	if o.CertificateExpiry != nil {
-		gauge(&b, prefix+"tls_certificate_expiry_timestamp_seconds", "", "When the TLS certificate in use expires.",
-			seconds(o.CertificateExpiry()))
-	}
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	w.Write(b.Bytes())
 }
