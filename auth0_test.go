@@ -68,9 +68,9 @@ type forger struct {
 
 func newForger(t testing.TB, change func(*config)) *forger {
 	t.Helper()
-	f := prepare(t, change)
+	f := newIdleServer(t, change)
 	background(t, f.users.keys.Run)
-	return &forger{f.s.Tenant, t, f.users}
+	return &forger{f.Tenant, t, f.users}
 }
 
 // forging runs a test in a bubble, where the clock stands still.

@@ -37,7 +37,7 @@ func warm(t testing.TB, s *standintest.Standin) *service {
 	background(t, d.users.keys.Run)
 	background(t, d.tokens.Run)
 	w := httptest.NewRecorder()
-	if d.getToken(d.exchange)(w, request(s.Tenant.AccessToken(testAudience))); w.Code != http.StatusOK {
+	if d.getToken(w, request(s.Tenant.AccessToken(testAudience))); w.Code != http.StatusOK {
 		t.Fatal(w.Code, w.Body)
 	}
 	return d

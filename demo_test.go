@@ -15,17 +15,17 @@ import (
 // has an expires_in of at least one second, on a machine where a grant takes 100 ms.
 func TestShortestTokenLifeOfTheDemo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := prepare(t, nil)
-		f.s.IMS.SetLife(demo.MinTokenLife)
-		f.s.IMS.Misbehave(standintest.Delay(100 * time.Millisecond))
-		f.run(t)
+		s := newIdleServer(t, nil)
+		s.IMS.SetLife(demo.MinTokenLife)
+		s.IMS.Misbehave(standintest.Delay(100 * time.Millisecond))
+		s.start()
 		for range 300 {
-			text := f.getToken("Accept", "application/json").Body.String()
+			text := s.getJSON(s.userToken()).Body.String()
 			var got struct {
 				Token   string `json:"access_token"`
 				Expires int    `json:"expires_in"`
 			}
-			if err := json.Unmarshal([]byte(text), &got); err != nil || got.Expires < 1 || !f.s.IMS.Valid(got.Token) {
+			if err := json.Unmarshal([]byte(text), &got); err != nil || got.Expires < 1 || !s.IMS.Valid(got.Token) {
 				t.Fatalf("got %s (%v), want a valid token for at least 1 s", strings.ReplaceAll(text, got.Token, "TOKEN"), err)
 			}
 			time.Sleep(53 * time.Millisecond)

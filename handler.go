@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"math"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -18,33 +20,33 @@ import (
 	"itwin-token-server/internal/upstream"
 )
 
-const (
-	// maxWait is how long a request waits for the first keys and the first token.
-	maxWait = 10 * time.Second
+// maxToken bounds a user token, in bytes: ten times what Auth0 sends.
+const maxToken = 8 << 10
 
-	// maxToken bounds a user token, in bytes: ten times what Auth0 sends.
-	maxToken = 8 << 10
-	realm    = `Bearer realm="itwin-token-server"`
-)
+const realm = `Bearer realm="itwin-token-server"`
 
 // problemOf is the one place where errors become statuses.
 func problemOf(err error) *problem.Problem {
-	var p *problem.Problem
-	failed := new(upstream.Error)
-	errors.As(err, &failed)
-	switch {
-	case errors.Is(err, context.Canceled):
+	if errors.Is(err, context.Canceled) { // the caller has gone, whatever it waited for
 		return problem.Canceled
-	case errors.As(err, &p):
-		return p
-	case failed.Kind == upstream.Slow, errors.Is(err, context.DeadlineExceeded):
-		return problem.Slow
-	case failed.Kind == upstream.Unreachable, errors.Is(err, fresh.ErrNotFetched):
-		return problem.Unreachable
-	case failed.Kind == upstream.Throttled:
-		return problem.Throttled
 	}
-	return problem.Refused
+	if p, ok := errors.AsType[*problem.Problem](err); ok {
+		return p
+	}
+	if failed, ok := errors.AsType[*upstream.Error](err); ok {
+		return cmp.Or(grantProblems[failed.Kind], problem.Refused)
+	}
+	if errors.Is(err, fresh.ErrNotFetched) {
+		return problem.Unreachable
+	}
+	return problem.Refused // nothing was sent, for example because the secret's file is missing
+}
+
+// grantProblems are the problems of grants that failed, if not problem.Refused.
+var grantProblems = map[upstream.Kind]*problem.Problem{
+	upstream.Unreachable: problem.Unreachable,
+	upstream.Slow:        problem.Slow,
+	upstream.Throttled:   problem.Throttled,
 }
 
 // A service has what the routes need.
@@ -58,143 +60,184 @@ type service struct {
 }
 
 // routes returns the server's handler; only the demo gives out user tokens.
+//
+// A path is compared as it was sent. http.ServeMux would redirect //getToken to /getToken,
+// with the query in its answer, and would take /%67etToken for it.
 func (s *service) routes(demoUserToken http.HandlerFunc) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /getToken", s.getToken(s.exchange))
-	mux.HandleFunc("/getToken", s.getToken(func(*http.Request) (string, *itwinToken, error) { return "", nil, problem.Method }))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { server.WriteText(w, http.StatusOK, "ok\n") })
-	mux.HandleFunc("GET /readyz", s.readyz)
-	mux.HandleFunc("/healthz", s.methodNotAllowed)
-	mux.HandleFunc("/readyz", s.methodNotAllowed)
-	if demoUserToken != nil {
-		mux.HandleFunc("GET /demo/userToken", demoUserToken)
+	handlers := map[string]http.HandlerFunc{
+		"/getToken":       s.getToken,
+		"/healthz":        s.onlyGet(healthz),
+		"/readyz":         s.onlyGet(s.readyz),
+		"/demo/userToken": demoUserToken, // nil: not found
 	}
-	mux.HandleFunc("/", s.notFound)
-	return server.Headers(s.config.Origins, server.ExactPaths(http.HandlerFunc(s.notFound), mux))
+	return server.Headers(s.config.Origins, http.HandlerFunc(
+		func(w http.ResponseWriter, r *http.Request) {
+			handler := handlers[r.URL.EscapedPath()]
+			if handler == nil {
+				handler = s.notFound
+			}
+			handler(w, r)
+		}))
 }
 
-// getToken answers with the iTwin token that exchange returns, or its error, and
-// records the request.
-func (s *service) getToken(exchange func(*http.Request) (subject string, token *itwinToken, err error)) http.HandlerFunc {
+func (s *service) notFound(w http.ResponseWriter, r *http.Request) {
+	s.log.Debug("not found", "bytes", len(r.URL.Path)) // not the path: it may hold a token
+	s.writeProblem(w, r, problem.NotFound)
+}
+
+// isGet reports whether the method is one that every path has. net/http leaves out the
+// body of the answer to HEAD.
+func isGet(r *http.Request) bool {
+	return r.Method == http.MethodGet || r.Method == http.MethodHead
+}
+
+// onlyGet passes GET and HEAD to next, and refuses other methods.
+func (s *service) onlyGet(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		start := time.Now()
-		subject, token, err := exchange(r)
-		record := s.answer(w, r, token, err)
-		record.Subject, record.Duration = subject, time.Since(start)
-		s.observer.Request(r.Context(), record)
+		if !isGet(r) {
+			s.writeProblem(w, r, problem.Method)
+			return
+		}
+		next(w, r)
 	}
 }
 
-// answer writes the token, or the response for err.
-func (s *service) answer(w http.ResponseWriter, r *http.Request, token *itwinToken, err error) telemetry.Request {
-	if err == nil {
-		writeToken(w, r, token)
-		return telemetry.Request{Status: http.StatusOK, Reason: "ok", Token: token.fingerprint}
+// getToken answers with an iTwin token, or a problem. It records the request before it
+// answers, so that no token leaves without its line in the log.
+func (s *service) getToken(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	subject, token, err := s.exchange(r)
+	if err != nil {
+		p := problemOf(err)
+		s.observer.Request(r.Context(), telemetry.Request{
+			Status: p.Status, Reason: p.Reason, Duration: time.Since(start), Subject: subject,
+		})
+		if failed, ok := errors.AsType[*fresh.Error](err); ok {
+			w.Header().Set("Retry-After", retryAfter(failed.Retry))
+		}
+		s.writeProblem(w, r, p)
+		return
 	}
-	p := problemOf(err)
-	s.writeProblem(w, r, p, retryAfter(err))
-	return telemetry.Request{Status: p.Status, Reason: p.Reason}
+	s.observer.Request(r.Context(), telemetry.Request{
+		Status: http.StatusOK, Reason: "ok", Duration: time.Since(start), Subject: subject,
+		Token: token.fingerprint,
+	})
+	writeToken(w, r, token)
 }
 
+// exchange returns the subject of the request's user token, and the iTwin token for it. It
+// waits for keys and for a token only while a fetch is in progress.
+func (s *service) exchange(r *http.Request) (subject string, token *itwinToken, err error) {
+	if !isGet(r) {
+		return "", nil, problem.Method
+	}
+	subject, err = s.users.authorize(r.Context(), r.Header["Authorization"])
+	if err != nil {
+		return subject, nil, err
+	}
+	token, err = s.tokens.Get(r.Context())
+	return subject, token, err
+}
+
+// authorize verifies the user token in the Authorization header and returns its subject.
+func (v *verifier) authorize(ctx context.Context, header []string) (subject string, err error) {
+	raw, err := bearerToken(header)
+	if err != nil {
+		return "", err
+	}
+	return v.verify(ctx, raw)
+}
+
+// bearerToken takes the token from the values of the Authorization header (RFC 6750 §2.1).
+func bearerToken(header []string) (string, error) {
+	scheme, token, _ := strings.Cut(strings.Join(header, ""), " ")
+	token = strings.Trim(token, " ")
+	switch {
+	case len(header) > 1: // a proxy may have checked the other one
+		return "", problem.TwoHeaders
+	case scheme != "" && !strings.EqualFold(scheme, "Bearer"):
+		return "", problem.OtherScheme
+	case token == "":
+		return "", problem.NoToken
+	case len(token) > maxToken:
+		return "", problem.TooLong
+	}
+	if strings.HasPrefix(token, "eyJ") && strings.Count(token, ".") == 2 { // the form of a JWT
+		return token, nil
+	}
+	for _, m := range mistakes {
+		if m.sent.MatchString(token) {
+			return "", m.problem
+		}
+	}
+	if strings.ContainsAny(token, " ,") {
+		return "", problem.TwoTokens
+	}
+	return token, nil
+}
+
+// mistakes are what programs send in place of a token. The first that matches counts. No
+// pattern looks at more than the beginning: a token has up to 8 KiB.
+var mistakes = []struct {
+	problem *problem.Problem
+	sent    *regexp.Regexp
+}{
+	// Missing values, as JavaScript, Swift, Objective-C, Go, Python and shells print them.
+	{problem.EmptyValue, regexp.MustCompile(`(?i)^["']?(undefined|null|nan|nil|none|false)?["']?$`)},
+	{problem.EmptyValue, regexp.MustCompile(`^(\(null\)$|<nil>$|\{\}$|\[\]$|\[object )`)},
+	{problem.TwoSchemes, regexp.MustCompile(`(?i)^bearer( |$)`)},
+	{problem.Quoted, regexp.MustCompile("^[\"'`“”‘’]")},
+	{problem.Template, regexp.MustCompile(`^(<|\$|\{+ ?\w|%\w{1,40}%|Optional\()`)},
+	{problem.Template, regexp.MustCompile(`^[A-Z_]{0,30}TOKEN$`)},
+}
+
+// retryAfter is the number of seconds until the time, at least 1.
+func retryAfter(t time.Time) string {
+	return strconv.Itoa(max(1, int(math.Ceil(fresh.Until(t).Seconds()))))
+}
+
+// writeToken writes the iTwin token, as text or as JSON.
 func writeToken(w http.ResponseWriter, r *http.Request, token *itwinToken) {
 	if !server.PrefersJSON(r.Header) {
 		server.WriteText(w, http.StatusOK, token.bearer.reveal())
 		return
 	}
-	secondsLeft := int(fresh.Until(token.expiry).Seconds())
-	server.WriteJSON(w, http.StatusOK, map[string]any{"access_token": strings.TrimPrefix(token.bearer.reveal(), "Bearer "), "token_type": "Bearer", "expires_in": secondsLeft})
+	server.WriteJSON(w, http.StatusOK, map[string]any{
+		"access_token": strings.TrimPrefix(token.bearer.reveal(), "Bearer "),
+		"token_type":   "Bearer",
+		"expires_in":   int(fresh.Until(token.expiry).Seconds()),
+	})
 }
 
-// exchange verifies the user token and returns its subject and the iTwin token.
-func (s *service) exchange(r *http.Request) (subject string, token *itwinToken, err error) {
-	raw, err := bearerToken(r.Header)
-	if err != nil {
-		return "", token, err
+// writeProblem writes the answer for a problem, with the headers that its status needs.
+func (s *service) writeProblem(w http.ResponseWriter, r *http.Request, p *problem.Problem) {
+	switch p.Status {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
+		w.Header().Set("WWW-Authenticate", s.challenge(p))
+	case http.StatusMethodNotAllowed:
+		w.Header().Set("Allow", "GET, HEAD")
 	}
-	subject, err = s.users.verify(r.Context(), raw)
-	if err == nil {
-		token, err = s.tokens.Get(r.Context())
+	if !server.PrefersJSON(r.Header) {
+		server.WriteText(w, p.Status, p.Text+"\n")
+		return
 	}
-	return subject, token, err
+	server.WriteJSON(w, p.Status, map[string]any{"error": p.Code, "error_description": p.Text})
 }
 
-// bearerToken takes the token from the Authorization header (RFC 6750 §2.1).
-func bearerToken(header http.Header) (string, error) {
-	values := header["Authorization"]
-	if len(values) > 1 { // a proxy may have checked the other one
-		return "", problem.TwoHeaders
+// challenge is the WWW-Authenticate header. If no bearer token was sent it has no error code
+// (RFC 6750 §3).
+func (s *service) challenge(p *problem.Problem) string {
+	if p.Code == problem.MissingToken {
+		return realm
 	}
-	scheme, token, _ := strings.Cut(strings.Join(values, ""), " ")
-	token = strings.Trim(token, " ")
-	first, _, several := strings.Cut(token, " ")
-	switch {
-	case !strings.EqualFold(scheme, "Bearer") || token == "":
-		return "", problem.NoToken
-	case len(token) > maxToken:
-		return "", problem.TooLong
-	case strings.EqualFold(first, "Bearer"):
-		return "", problem.TwoSchemes
-	case isPlaceholder(token):
-		return "", problem.EmptyValue
-	case several:
-		return "", problem.Malformed
-	}
-	return token, nil
-}
-
-// isPlaceholder recognises what programs make of a missing token when they turn
-// it into text: JavaScript, Swift, Objective-C, Go, Python and JSON.
-func isPlaceholder(token string) bool {
-	if strings.HasPrefix(token, "eyJ") { // {" in base64, so a JWT: not worth the copy in lower case
-		return false
-	}
-	text := strings.ToLower(strings.Trim(token, `"'`))
-	switch text {
-	case "", "undefined", "null", "nan", "nil", "none", "false", "(null)", "<nil>", "{}", "[]":
-		return true
-	}
-	return strings.HasPrefix(text, "[object ") || strings.HasPrefix(text, "optional(")
-}
-
-// retryAfter is when the server will next be able to help, in seconds.
-func retryAfter(err error) string {
-	failed := new(fresh.Error)
-	errors.As(err, &failed)
-	return strconv.Itoa(max(1, int(math.Ceil(fresh.Until(failed.Retry).Seconds()))))
-}
-
-// writeProblem writes the response for a problem, with the headers that it needs.
-func (s *service) writeProblem(w http.ResponseWriter, r *http.Request, p *problem.Problem, retry string) {
-	challenge := realm // without a code if no token was sent (RFC 6750 §3)
-	if p != problem.NoToken {
-		challenge += `, error="` + p.Code + `", error_description="` + p.Text + `"`
-	}
+	challenge := realm + `, error="` + p.Code + `", error_description="` + p.Text + `"`
 	if p.Status == http.StatusForbidden && len(s.config.RequiredScopes) > 0 {
 		challenge += `, scope="` + strings.Join(s.config.RequiredScopes, " ") + `"`
 	}
-	switch p.Status {
-	case 400, 401, 403:
-		w.Header().Set("WWW-Authenticate", challenge)
-	case 405:
-		w.Header().Set("Allow", "GET, HEAD")
-	case 502, 503, 504:
-		w.Header().Set("Retry-After", retry)
-	}
-	if server.PrefersJSON(r.Header) {
-		server.WriteJSON(w, p.Status, map[string]any{"error": p.Code, "error_description": p.Text})
-		return
-	}
-	server.WriteText(w, p.Status, p.Text+"\n")
+	return challenge
 }
 
-func (s *service) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
-	s.writeProblem(w, r, problem.Method, "")
-}
-
-func (s *service) notFound(w http.ResponseWriter, r *http.Request) {
-	s.log.Debug("not found", "bytes", len(r.URL.Path)) // not the path: it may hold a token
-	s.writeProblem(w, r, problem.NotFound, "")
-}
+func healthz(w http.ResponseWriter, _ *http.Request) { server.WriteText(w, http.StatusOK, "ok\n") }
 
 // readyz is 200 once there have been keys and a token, during an outage too: all
 // replicas share it, and removing them all would refuse every connection.
@@ -210,7 +253,8 @@ func (s *service) readyz(w http.ResponseWriter, _ *http.Request) {
 		missing = append(missing, "no iTwin token yet")
 	}
 	if len(missing) > 0 {
-		server.WriteText(w, http.StatusServiceUnavailable, "not ready: "+strings.Join(missing, ", ")+"\n")
+		text := "not ready: " + strings.Join(missing, ", ") + "\n"
+		server.WriteText(w, http.StatusServiceUnavailable, text)
 		return
 	}
 	server.WriteText(w, http.StatusOK, "ready\n")

@@ -328,37 +328,51 @@ func runCheck(ctx context.Context, p program, args []string) error {
 	if len(args) > 1 {
 		return fmt.Errorf("%w: check takes one user token, or - to read it from standard input", errUsage)
 	}
-	token, err := check.UserToken(args, p.stdin)
+	given, err := check.ReadToken(ctx, args, p.stdin, p.stderr)
 	if err != nil {
 		return err
 	}
 	c, found, err := loadConfig(p.environ, p.dir)
 	if c.Certificate != nil && time.Now().After(c.Certificate.Expiry()) {
-		err = errors.Join(err, fmt.Errorf("%sTLS_CERT_FILE: want a certificate that is valid, got one that has expired", prefix))
+		err = errors.Join(err, fmt.Errorf("%sTLS_CERT_FILE: want a certificate that is valid, "+
+			"got one that has expired", prefix))
 	}
-	report := check.Report{W: p.stdout, Program: p.name}
+	report := check.Report{
+		W: p.stdout, Program: p.name, Issuer: c.issuer(), Authority: c.Authority,
+	}
 	if report.Settings(found, err); err != nil {
 		return errReported
 	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	users := newVerifier(c, p.transport, nil)
-	go users.keys.Run(ctx)
-	_, err = users.keys.Get(ctx) // waits for the fetch, and returns its error
-	report.Keys(c.issuer(), err)
-	_, lifetime, err := grant(ctx, c, p.transport)
-	report.Grant(lifetime, err)
-	raw, err := bearerToken(http.Header{"Authorization": {"Bearer " + token}})
-	if err == nil {
-		_, err = users.verify(ctx, raw)
+	checkUpstream(ctx, c, p.transport, &report, given)
+	if ctx.Err() != nil {
+		return check.ErrInterrupted
 	}
-	var refused *problem.Problem
-	if err != nil {
-		refused = problemOf(err)
-	}
-	report.Token(token, refused)
 	if report.Failed {
 		return errReported
 	}
 	return nil
+}
+
+// checkUpstream fetches Auth0's keys, makes a grant, and does with the user token what the
+// server would do.
+func checkUpstream(
+	ctx context.Context, c config, transport http.RoundTripper, report *check.Report, given string,
+) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	users := newVerifier(c, transport, nil)
+	go users.keys.Run(ctx)
+	_, err := users.keys.Get(ctx) // waits for the fetch, and returns its error
+	report.Keys(err)
+	_, lifetime, err := grant(ctx, c, transport)
+	report.Grant(lifetime, err)
+	if ctx.Err() != nil {
+		return
+	}
+	report.Token(given, func(header string) *problem.Problem {
+		if _, err := users.authorize(ctx, []string{header}); err != nil {
+			return problemOf(err)
+		}
+		return nil
+	})
 }
