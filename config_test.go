@@ -3,9 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -73,118 +71,146 @@ func TestDefaults(t *testing.T) {
 }
 
 func TestGoodValues(t *testing.T) {
-	tests := []struct {
-		name, field string
-		values      []string // what is set, what the config has, and so on
-	}{
-		{"CLIENT_ID", "ClientID", []string{"  service-x\t", "service-x"}},
-		{"AUTH0_DOMAIN", "Domain", []string{
-			"tenant.us.auth0.com", "tenant.us.auth0.com", "https://tenant.us.auth0.com", "tenant.us.auth0.com",
-			" HTTPS://Tenant.US.Auth0.com/ ", "tenant.us.auth0.com", "login.example.com", "login.example.com",
-			"my_tenant-1.eu.auth0.com", "my_tenant-1.eu.auth0.com", "tenant.us.auth0.com:8443", "tenant.us.auth0.com:8443",
-			"https://127.0.0.1:43211/", "127.0.0.1:43211", "localhost:43211", "localhost:43211", "[::1]:43211", "[::1]:43211",
-			"xn--tnant-wqa.example.com", "xn--tnant-wqa.example.com", "tenant.us.auth0.com:443", "tenant.us.auth0.com", "oidc:8443", "oidc:8443",
-		}},
-		{"AUTH0_AUDIENCE", "Audiences", []string{"a, b ,,c", "[a b c]"}},
-		{"AUTH0_REQUIRED_SCOPE", "RequiredScopes", []string{" read:a  read:b ", "[read:a read:b]"}},
-		{"AUTH0_ORGANIZATION", "Organizations", []string{" Acme ,org_aB1c,other-1", "[acme org_aB1c other-1]"}},
-		{"AUTHORITY", "Authority", []string{
-			"https://qa-ims.bentley.com/", "https://qa-ims.bentley.com", "HTTPS://ims.bentley.com", "https://ims.bentley.com",
-			"https://127.0.0.1:8443/ims//", "https://127.0.0.1:8443/ims",
-		}},
-		{"SCOPE", "Scope", []string{"  imodels:read   itwinjs ", "imodels:read itwinjs"}},
-		{"HOST", "Host", []string{"127.0.0.1", "127.0.0.1", "[::1]", "::1", "::", "::", "my-machine.local", "my-machine.local"}},
-		{"PORT", "Port", []string{"0", "0", "65535", "65535", " 8080 ", "8080"}},
-		{"CORS_ORIGINS", "Origins", []string{
-			"*", "[]", "https://app.example.com,*", "[]", "https://app.example.com, http://localhost:3000", "[https://app.example.com http://localhost:3000]",
-		}},
-		{"LOG_LEVEL", "LogLevel", []string{"debug", "DEBUG", "WARN", "WARN", "error", "ERROR"}},
-		{"LOG_FORMAT", "LogFormat", []string{"JSON", "json"}},
-		{"METRICS_ADDR", "MetricsAddr", []string{"127.0.0.1:9090", "127.0.0.1:9090", ":0", ":0", "[::1]:9090", "[::1]:9090"}},
+	tests := []struct{ name, value, field, want string }{
+		{"CLIENT_ID", "  service-x\t", "ClientID", "service-x"},
+		{"AUTH0_DOMAIN", " HTTPS://Tenant.US.Auth0.com/ ", "Domain", "tenant.us.auth0.com"},
+		{"AUTH0_DOMAIN", "tenant.us.auth0.com:443", "Domain", "tenant.us.auth0.com"},
+		{"AUTH0_DOMAIN", "my_tenant-1.eu.auth0.com", "Domain", "my_tenant-1.eu.auth0.com"},
+		{"AUTH0_DOMAIN", "https://127.0.0.1:43211/", "Domain", "127.0.0.1:43211"},
+		{"AUTH0_DOMAIN", "localhost:43211", "Domain", "localhost:43211"},
+		{"AUTH0_DOMAIN", "[::1]:43211", "Domain", "[::1]:43211"},
+		{"AUTH0_DOMAIN", "xn--tnant-wqa.example.com", "Domain", "xn--tnant-wqa.example.com"},
+		{"AUTH0_AUDIENCE", " a, https://b/ü ,,c", "Audiences", "[a https://b/ü c]"},
+		{"AUTH0_REQUIRED_SCOPE", " read:a  read:b ", "RequiredScopes", "[read:a read:b]"},
+		{"AUTH0_ORGANIZATION", " Acme ,org_aB1c,other-1", "Organizations", "[acme org_aB1c other-1]"},
+		{"AUTHORITY", "HTTPS://ims.bentley.com", "Authority", "https://ims.bentley.com"},
+		{"AUTHORITY", "https://127.0.0.1:8443/ims//", "Authority", "https://127.0.0.1:8443/ims"},
+		{"SCOPE", "  imodels:read   itwinjs ", "Scope", "imodels:read itwinjs"},
+		{"HOST", "[::1]", "Host", "::1"},
+		{"HOST", "my-machine.local", "Host", "my-machine.local"},
+		{"PORT", "0", "Port", "0"},
+		{"PORT", " 65535 ", "Port", "65535"},
+		{"CORS_ORIGINS", "https://app.example.com,*", "Origins", "[]"},
+		{"CORS_ORIGINS", "https://a.b:80, http://[::1]:3", "Origins", "[https://a.b:80 http://[::1]:3]"},
+		{"LOG_LEVEL", "debug", "LogLevel", "DEBUG"},
+		{"LOG_FORMAT", "JSON", "LogFormat", "json"},
+		{"METRICS_ADDR", ":0", "MetricsAddr", ":0"},
+		{"METRICS_ADDR", "[::1]:9090", "MetricsAddr", "[::1]:9090"},
 	}
-	for _, test := range tests {
-		for pair := range slices.Chunk(test.values, 2) {
-			c, _, err := loadConfig(complete(test.name+"="+pair[0]), "")
-			if got := fmt.Sprint(reflect.ValueOf(c).FieldByName(test.field)); err != nil || got != pair[1] {
-				t.Errorf("%s=%q gives %s, %v; want %s", test.name, pair[0], got, err, pair[1])
-			}
+	for _, tt := range tests {
+		c, _, err := loadConfig(complete(tt.name+"="+tt.value), "")
+		got := fmt.Sprint(reflect.ValueOf(c).FieldByName(tt.field))
+		if err != nil || got != tt.want {
+			t.Errorf("%s=%q gives %s, %v; want %s", tt.name, tt.value, got, err, tt.want)
 		}
 	}
 }
 
-// A refused value is named with what is expected; what is shown of it, the
-// dotenv package decides.
+// The error names the setting and shows the right form. What it shows of the value, the
+// package settings decides.
 func TestRefusedValues(t *testing.T) {
-	tests := map[string][]string{
-		"AUTH0_DOMAIN": {
-			"tenant", "acme-demo", "localhost", "http://tenant.us.auth0.com", "https://tenant.us.auth0.com/authorize", "https://tenant.us.auth0.com//",
-			"https://https://tenant.us.auth0.com", "https://", "tenant.us.auth0.com/?x=1", "tenant.us.auth0.com#login", "my tenant.us.auth0.com",
-			"tenant.us.auth0.com.", ".us.auth0.com", "tenant..auth0.com", "-tenant.us.auth0.com", "tenant.us.auth0.com:", "tenant.us.auth0.com:0",
-			"tenant.us.auth0.com:https", "tenant.us.auth0.com:70000", "tenant:443", "::1", "jane:hunter2@tenant.us.auth0.com",
+	tests := []struct {
+		name, form string
+		values     []string
+	}{
+		{"CLIENT_ID", "service-…", []string{"service-x\ny", "service-x\u200by"}},
+		{"AUTH0_DOMAIN", "acme-demo.us.auth0.com", []string{
+			"tenant", "http://tenant.us.auth0.com", "https://tenant.us.auth0.com/authorize",
+			"https://https://tenant.us.auth0.com", "https://", ":8443", "tenant.us.auth0.com/?x=1",
+			"my tenant.us.auth0.com", "tenant.us.auth0.com.", "tenant..auth0.com", "-tenant.auth0.com",
+			"tenant.us.auth0.com:https", "tenant.us.auth0.com:70000", "tenant:443", "::1",
+			"jane:hunter2@tenant.us.auth0.com", "tenant.us.auth0.com\x1b[2J",
 			"ten\u0430nt.us.auth0.com",             // Cyrillic a
 			"\u212aeys.us.auth0.com",               // Kelvin sign, k in lower case
-			"tenant\uff0eus\uff0eauth0.com",        // full-width dots
-			"tenant.us.auth0.com\x1b[2J",           // a terminal's escape
 			strings.Repeat("a", 64) + ".auth0.com", // longer than a label may be: a JWT, say
-		},
-		"AUTH0_AUDIENCE":       {",", " , "},
-		"AUTH0_REQUIRED_SCOPE": {`read"`, "read\r\nx: y"}, // they would end the challenge's string
-		"AUTH0_ORGANIZATION":   {",", "org_a b", "a;b", "org_\u0430"},
-		"AUTHORITY": {
+		}},
+		{"AUTH0_AUDIENCE", "https://api.example.com,aB3dE5fG7hJ9", []string{
+			",", " , ", "a b", "a, b c", "a\u00a0b", `["a","b"]`, "[a]", "{a}", `"a","b"`,
+			"a\u200b", "\ufeffa", "“a”", "‘a’", "a\nb",
+		}},
+		{"AUTH0_REQUIRED_SCOPE", "read:itwin write:itwin", []string{
+			"read:a,read:b", "read:a, read:b", `["read"]`, "read\u200b", "“read”", "read\r\nx: y",
+		}},
+		{"AUTH0_ORGANIZATION", "org_aB3dE5fG,acme", []string{
+			",", "org_a org_b", "org_a b", "a;b", "org_\u0430", `["org_a"]`, "org_a\u200b", "“acme”",
+		}},
+		{"AUTHORITY", "https://ims.bentley.com", []string{
 			"http://ims.bentley.com", // the secret would travel in the clear
-			"ims.bentley.com", "https://", "https://:443", "https:ims.bentley.com", "https://ims.bentley.com?", "https://ims.bentley.com#a",
-			"https://ims bentley.com", "https://ims.bentl\u0435y.com", "https://jane:hunter2@ims.bentley.com",
-		},
-		"SCOPE":        {`itwin"platform`, "itwin\tplatform"},
-		"HOST":         {"localhost:3001", "http://localhost", "[", "[]", "a+b==", strings.Repeat("a", 66)},
-		"PORT":         {"http", "-1", "65536", ":3001", "tcp://10.0.0.1:3001"},
-		"CORS_ORIGINS": {"https://app.example.com/", "app.example.com", "null", "https://*.example.com", "https://App.example.com", "https://a.com https://b.com", "https://a.com,,https://b.com/x", "*,x", "https://jane@a.com", ","},
-		"LOG_LEVEL":    {"loud", "warning"},
-		"LOG_FORMAT":   {"xml"},
-		"METRICS_ADDR": {"9090", "localhost:http", "a+b==:9090"},
+			"ims.bentley.com", "https://", "https://:443", "https:ims.bentley.com",
+			"https://ims.bentley.com?", "https://ims.bentley.com#a", "https://ims bentley.com",
+			"https://ims.bentl\u0435y.com", "https://jane:hunter2@ims.bentley.com",
+		}},
+		{"SCOPE", "separated by spaces", []string{`itwin"platform`, "itwin\tplatform", "itwin,platform"}},
+		{"HOST", "without a port", []string{
+			"localhost:3001", "http://localhost", "[", "[]", "a+b==", strings.Repeat("a", 66),
+		}},
+		{"PORT", "enableServiceLinks: false", []string{"http", "-1", "65536", "tcp://10.0.0.1:3001"}},
+		{"CORS_ORIGINS", "https://app.example.com", []string{
+			"https://app.example.com/", "app.example.com", "null", "https://*.example.com", "*,x",
+			"https://App.example.com", "https://a.com,,https://b.com/x", "https://jane@a.com", ",",
+			"https://a.com:443", "http://a.com,http://b.com:80", "https://a.b\u200b", "“https://a.b”",
+		}},
+		{"LOG_LEVEL", "debug, info, warn or error", []string{"loud", "warning"}},
+		{"LOG_FORMAT", "text or json", []string{"xml"}},
+		{"METRICS_ADDR", "127.0.0.1:9464", []string{"9090", "localhost:http", "a+b==:9090"}},
 	}
-	for name, values := range tests {
-		for _, value := range values {
-			_, f, err := loadConfig(complete(name+"="+value), "")
-			s := f.Setting(prefix + name)
-			if want := s.Name + ": want " + s.Want + ", got " + s.Got; err == nil || err.Error() != want || s.Got == "" || f.Incomplete {
-				t.Errorf("%s=%q gives\n%v, want\n%s", name, value, err, want)
+	for _, tt := range tests {
+		for _, value := range tt.values {
+			_, f, err := loadConfig(complete(tt.name+"="+value), "")
+			s := f.Setting(prefix + tt.name)
+			want := s.Name + ": want " + s.Want + ", got " + s.Shown + " (environment)"
+			if fmt.Sprint(err) != want || !strings.Contains(want, tt.form) || f.Incomplete {
+				t.Errorf("%s=%q gives\n%v, want\n%s, with %s", tt.name, value, err, want, tt.form)
 			}
 		}
 	}
 }
 
-// These settings depend on each other, or on files. A file's name that cannot be
-// used may be the secret itself.
+// These settings depend on each other, or on files.
 func TestRefusedTogether(t *testing.T) {
-	const empty, notOneLine = "an empty one", "more than a line of text in UTF-8"
-	t.Chdir(folder(t, "pem", "-----BEGIN CERTIFICATE-----\n", "empty", "", "newline", "\r\n", "placeholder", "<YOUR_hunter2>",
-		"lines", "hunter2\nmore", "utf16", "\xff\xfeh\x00u\x00n\x00", "newlines", "hunter2\n\n", "huge", strings.Repeat("hunter2 ", maxSecret/8)+"\n"))
-	_, err := os.Open("no-such-file")
-	notFound := errors.Unwrap(err).Error()
-	tests := []struct{ name, environ, got string }{
-		{"CLIENT_SECRET", "  ", "nothing"},
-		{"CLIENT_SECRET", "hunter2|CLIENT_SECRET_FILE=pem", "both"},
-		{"CLIENT_SECRET_FILE", "hunter2|CLIENT_SECRET=", notFound},
-		{"CLIENT_SECRET_FILE", ".|CLIENT_SECRET=", "read "},
-		{"CLIENT_SECRET_FILE", "empty|CLIENT_SECRET=", empty},
-		{"CLIENT_SECRET_FILE", "newline|CLIENT_SECRET=", empty},
-		{"CLIENT_SECRET_FILE", "placeholder|CLIENT_SECRET=", "a placeholder"},
-		{"CLIENT_SECRET_FILE", "lines|CLIENT_SECRET=", notOneLine},
-		{"CLIENT_SECRET_FILE", "newlines|CLIENT_SECRET=", notOneLine},
-		{"CLIENT_SECRET_FILE", "utf16|CLIENT_SECRET=", notOneLine},
-		{"CLIENT_SECRET_FILE", "huge|CLIENT_SECRET=", notOneLine},
-		{"TLS_KEY_FILE", "|TLS_CERT_FILE=pem", "nothing"},
-		{"TLS_CERT_FILE", "|TLS_KEY_FILE=pem", "nothing"},
-		{"TLS_CERT_FILE", "hunter2|TLS_KEY_FILE=pem", notFound},
-		{"TLS_KEY_FILE", "hunter2|TLS_CERT_FILE=pem", notFound},
-		{"TLS_CERT_FILE", "pem|TLS_KEY_FILE=pem", "pem with pem: "},
+	dir, _ := tlsFiles(t)
+	t.Chdir(dir)
+	write(t, dir, "secret", "in-the-file")
+	file, cert, key := "CLIENT_SECRET_FILE=secret", "TLS_CERT_FILE=cert", "TLS_KEY_FILE=key"
+	tests := []struct {
+		environ      []string
+		setting, got string // what is refused, and the end of the error
+	}{
+		{[]string{"CLIENT_SECRET=a\nb"}, "CLIENT_SECRET", "set, not shown (environment)"},
+		{[]string{file}, "CLIENT_SECRET",
+			"set, not shown (environment): " + prefix + "CLIENT_SECRET_FILE is set too"},
+		{[]string{"CLIENT_SECRET=", file, "CLIENT_ID=in-the-file"}, "CLIENT_ID",
+			"11 characters, not shown (environment): the client secret is in it"},
+		{[]string{"CLIENT_SECRET=", "CLIENT_SECRET_FILE=."}, "CLIENT_SECRET_FILE",
+			fmt.Sprintf(`"." in %q (environment): not a regular file`, dir)},
+		{[]string{key}, "TLS_CERT_FILE", "nothing"},
+		{[]string{cert}, "TLS_KEY_FILE", "nothing"},
+		{[]string{"TLS_CERT_FILE=.", key}, "TLS_CERT_FILE",
+			fmt.Sprintf(`"." in %q (environment): not a regular file`, dir)},
+		{[]string{cert, "TLS_KEY_FILE=secret"}, "TLS_CERT_FILE",
+			fmt.Sprintf(`"cert" in %q (environment): `, dir)},
 	}
-	for _, test := range tests {
-		_, f, err := loadConfig(complete(strings.Split(test.name+"="+test.environ, "|")...), "")
-		text, s := fmt.Sprint(err), f.Setting(prefix+test.name)
-		if !strings.HasPrefix(text, s.Name+": want "+s.Want+", got "+test.got) || strings.Contains(text, "\n") || strings.Contains(fmt.Sprintf("%s %+v", text, f), "hunter2") {
-			t.Errorf("%s=%q gives\n%s, want %s and %q, and no secret: %+v", test.name, test.environ, text, test.name, test.got, f)
+	for _, tt := range tests {
+		_, f, err := loadConfig(complete(tt.environ...), "")
+		s := f.Setting(prefix + tt.setting)
+		want := s.Name + ": want " + s.Want + ", got " + tt.got
+		if text := fmt.Sprint(err); !strings.HasPrefix(text, want) || strings.Contains(text, "\n") {
+			t.Errorf("%q: got\n%s, want\n%s", tt.environ, text, want)
+		}
+	}
+}
+
+func TestProxy(t *testing.T) {
+	for _, proxy := range []string{"", "http://jane:x@proxy:3128", "proxy:3128"} {
+		if _, _, err := loadConfig(append(complete(), "HTTPS_PROXY="+proxy), ""); err != nil {
+			t.Errorf("HTTPS_PROXY=%s: %v, want no error", proxy, err)
+		}
+	}
+	for _, proxy := range []string{"http://jane:hunter2%@proxy", "http://proxy:hunter2", "http://"} {
+		_, _, err := loadConfig(append(complete(), "https_proxy="+proxy), "")
+		text := fmt.Sprint(err)
+		if !strings.HasPrefix(text, "https_proxy: want a URL") || strings.Contains(text, "hunter2") {
+			t.Errorf("https_proxy=%s: %v, want it refused and not shown", proxy, err)
 		}
 	}
 }
@@ -194,75 +220,82 @@ func tlsFiles(t testing.TB) (dir string, s *httptest.Server) {
 	t.Helper()
 	s = httptest.NewTLSServer(nil)
 	t.Cleanup(s.Close)
-	key := must(x509.MarshalPKCS8PrivateKey(s.TLS.Certificates[0].PrivateKey))
-	return folder(t, "key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})),
-		"cert", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))), s
+	der := must(x509.MarshalPKCS8PrivateKey(s.TLS.Certificates[0].PrivateKey))
+	key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	return folder(t, "key", string(key), "cert", string(cert)), s
 }
 
-func TestCertificateThatExpiresSoon(t *testing.T) {
+func TestWarnings(t *testing.T) {
+	dir, _ := tlsFiles(t)
+	t.Chdir(dir)
+	tests := []struct {
+		environ []string
+		want    string // how the only warning begins, without the prefix
+	}{
+		{[]string{"AUTH0_AUDIENCE="}, "AUTH0_AUDIENCE is not set: "},
+		{[]string{"CLIENT_ID=nS5CcqYHbPjM"}, "CLIENT_ID does not begin with service-"},
+		{[]string{"TLS_CERT_FILE=cert", "TLS_KEY_FILE=key"},
+			"TLS_CERT_FILE: this machine would not accept the certificate"}, // it is self-signed
+	}
+	for _, tt := range tests {
+		_, f, err := loadConfig(complete(tt.environ...), "")
+		if err != nil || len(f.Warnings) != 1 || !strings.HasPrefix(f.Warnings[0], prefix+tt.want) {
+			t.Errorf("%q: warnings %q, %v; want %s", tt.environ, f.Warnings, err, tt.want)
+		}
+	}
+}
+
+func TestExpiredCertificate(t *testing.T) {
 	dir, s := tlsFiles(t)
 	t.Chdir(dir)
+	environ := complete("TLS_CERT_FILE=cert", "TLS_KEY_FILE=key")
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(time.Until(s.Certificate().NotAfter) - time.Hour)
-		_, f, err := loadConfig(complete("TLS_CERT_FILE=cert", "TLS_KEY_FILE=key"), "")
-		if err != nil || len(f.Warnings) != 1 || !strings.HasPrefix(f.Warnings[0], prefix+"TLS_CERT_FILE: the certificate expires at ") {
-			t.Errorf("warnings %q, %v; want one, that the certificate expires", f.Warnings, err)
-		}
-		time.Sleep(2 * time.Hour)
-		stdout, _, err := runOnce(program{args: []string{"check"}, environ: complete("TLS_CERT_FILE=cert", "TLS_KEY_FILE=key")})
-		if err != errReported || !strings.Contains(stdout, "no  settings        "+prefix+"TLS_CERT_FILE: want a certificate that is valid") {
-			t.Errorf("check ends with %v, want %v:\n%s", err, errReported, stdout)
+		time.Sleep(time.Until(s.Certificate().NotAfter) + time.Hour)
+		stdout, _, err := runOnce(program{args: []string{"check"}, environ: environ})
+		want := prefix + "TLS_CERT_FILE: want a certificate that is valid"
+		if err != errReported || !strings.Contains(stdout, want) {
+			t.Errorf("check ends with %v, want %v and %s:\n%s", err, errReported, want, stdout)
 		}
 	})
 }
 
 func TestAllErrorsAtOnce(t *testing.T) {
-	_, f, err := loadConfig([]string{prefix + "AUTHORITY=http://x", "PORT=x", prefix + "LOG_FORMAT=x"}, folder(t, ".env.local", prefix+"CLIENT_SECRET=a$b"))
+	dir := folder(t, ".env.local", prefix+"CLIENT_SECRET=x\n"+prefix+"CLIENT_ID='x")
+	environ := []string{
+		prefix + "AUTHORITY=http://x", "PORT=x", prefix + "LOG_FORMAT=x", "HTTPS_PROXY=//",
+	}
+	_, f, err := loadConfig(environ, dir)
 	var got []string
 	for line := range strings.SplitSeq(fmt.Sprint(err), "\n") {
-		got = append(got, line[:strings.IndexAny(line, ": ")])
+		name, _, _ := strings.Cut(line, ": want ")
+		got = append(got, strings.TrimPrefix(name, prefix))
 	}
-	want := []string{".env.local", prefix + "CLIENT_ID", prefix + "AUTH0_DOMAIN", prefix + "AUTHORITY", "PORT", prefix + "LOG_FORMAT"}
+	want := []string{".env.local line 2", "CLIENT_ID", "AUTH0_DOMAIN",
+		"AUTHORITY", "PORT", "LOG_FORMAT", "HTTPS_PROXY"}
 	if !slices.Equal(got, want) || !f.Incomplete {
 		t.Errorf("loadConfig names %q, incomplete %v; want %q", got, f.Incomplete, want)
 	}
 }
 
-// That it is read again for each grant, token_test.go shows.
-func TestCurrentSecret(t *testing.T) {
-	dir := t.TempDir()
-	c := config{SecretFile: filepath.Join(dir, "secret")}
-	if got, err := c.currentSecret(); got.reveal() != "" || err == nil || !strings.HasPrefix(err.Error(), prefix+"CLIENT_SECRET_FILE: want ") {
-		t.Errorf("without the file the secret is %q, %v; want an error that names the setting", got.reveal(), err)
+func TestSettingsError(t *testing.T) {
+	const demo = "To try the server without any settings: itwin-token-server demo"
+	empty, local := t.TempDir(), folder(t, ".env.local", "")
+	tests := []struct {
+		dir     string
+		environ []string
+		want    string // how it ends
+	}{
+		{empty, nil, ", got nothing\n.env.local was searched in " + empty + ", which has none: " +
+			"copy .env to it and fill it in.\n" + demo},
+		{local, nil, "\n.env.local was searched in " + local + ", which has one.\n" + demo},
+		{empty, complete("PORT=x", "AUDIENCE=x"), "did you mean " + prefix + "AUTH0_AUDIENCE?"},
 	}
-	for _, end := range []string{"", "\n", "\r\n"} {
-		write(t, dir, "secret", "\ufeff"+awkward+end) // as some editors begin a file
-		if got, err := c.currentSecret(); got.reveal() != awkward || err != nil {
-			t.Errorf("with %q at its end, the secret is %q, %v; want %q", end, got.reveal(), err, awkward)
-		}
-	}
-}
-
-func TestASecretInTheWrongVariableIsNotShown(t *testing.T) {
-	const known, unknown = "hunter2+kVHJ/w==", "hunter2+kVHJ1yXNxUpvbSvR5RyCKvBuKtjrIoBJNvrCKd4gwFo7k6CNUjHMfDNp=="
-	file := filepath.Join(folder(t, "secret", known), "secret")
-	for _, name := range names() {
-		name = strings.TrimPrefix(name, prefix)
-		for how, environ := range map[string][]string{
-			"of its own variable": complete("CLIENT_SECRET="+known, name+"="+known),
-			"of the file":         complete("CLIENT_SECRET=", "CLIENT_SECRET_FILE="+file, name+"="+known),
-			"that is nowhere":     complete(name + "=" + unknown),
-		} {
-			_, f, err := loadConfig(environ, "")
-			if text := fmt.Sprintf("%v %+v", err, f); strings.Contains(text, "hunter2") {
-				t.Errorf("the secret %s, in %s, is shown: %s", how, name, text)
-			}
-		}
-	}
-	for value, want := range map[string]string{"service-aB3x": `"service-aB3x"`, "service-hunter2+/": "set, not shown", "hunter2": "set, not shown", `"service-x"`: "set, not shown"} {
-		_, f, err := loadConfig(complete("CLIENT_ID="+value), "")
-		if shown := f.Setting(prefix + "CLIENT_ID").Shown; err != nil || shown != want {
-			t.Errorf("the client ID %s is shown as %s, %v; want %s", value, shown, err, want)
+	for _, tt := range tests {
+		_, f, err := loadConfig(tt.environ, tt.dir)
+		got := settingsError(f, err, tt.dir, "itwin-token-server").Error()
+		if !strings.HasSuffix(got, tt.want) {
+			t.Errorf("%q: got\n%s\nwant at the end %s", tt.environ, got, tt.want)
 		}
 	}
 }
@@ -273,53 +306,47 @@ func TestNothingPrintsTheSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	type nested struct {
-		Config  config
+	nested := struct {
 		Pointer *config
-		hidden  config // fmt asks no method about it
+		hidden  config // fmt calls no method of it
 		Secrets []secret
 		ByName  map[string]secret
-	}
-	around := nested{c, &c, c, []secret{c.ClientSecret}, map[string]secret{"a": c.ClientSecret}}
+	}{&c, c, []secret{c.ClientSecret}, map[string]secret{"a": c.ClientSecret}}
 	var printed bytes.Buffer
-	text, structured := slog.New(slog.NewTextHandler(&printed, nil)), slog.New(slog.NewJSONHandler(&printed, nil))
-	for _, v := range []any{c.ClientSecret, &c.ClientSecret, c, &c, around, &around} {
+	text, json := slog.NewTextHandler(&printed, nil), slog.NewJSONHandler(&printed, nil)
+	for _, v := range []any{c.ClientSecret, &c.ClientSecret, c, &c, nested, &nested} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%10.3s"} {
 			fmt.Fprintf(&printed, "fmt "+verb+"\n", v)
 		}
-		if err := json.NewEncoder(&printed).Encode(v); err != nil {
-			t.Fatal(err)
-		}
-		text.Info("a", "b", v, slog.Group("c", "d", v))
-		structured.Info("a", "b", v, slog.Group("c", "d", v))
+		slog.New(text).Info("a", "b", v, slog.Group("c", "d", v))
+		slog.New(json).Info("a", "b", v, slog.Group("c", "d", v))
 	}
 	inner := strings.TrimSpace(awkward)
-	for _, form := range []string{inner, fmt.Sprintf("%x", inner), fmt.Sprintf("%X", inner), "p+/=:", "HOME#"} {
+	hex := fmt.Sprintf("%x", inner)
+	for _, form := range []string{inner, hex, strings.ToUpper(hex), "p+/=:", "HOME#"} {
 		if strings.Contains(printed.String(), form) {
 			t.Errorf("the secret is shown as %s in\n%s", form, &printed)
 		}
 	}
-	if text, _ := json.Marshal(c.ClientSecret); string(text) != `"[redacted]"` {
-		t.Errorf("json of the secret = %s, want [redacted]", text)
+	if !strings.Contains(printed.String(), `"b":"[redacted]"`) {
+		t.Errorf("JSON of the secret is not [redacted] in\n%s", &printed)
 	}
 }
 
 func TestMisspeltNames(t *testing.T) {
-	typos := map[string][]string{
-		"AUTH0_AUDIENCE": {"AUDIENCE"}, "AUTH0_ORGANIZATION": {"AUTH0_ORGANISATION", "ORGANIZATION"}, "TLS_CERT_FILE": {"TLS_CERTIFICATE", "CERT"}, "LOG_LEVEL": {"LEVEL"},
-		"CLIENT_SECRET": {"SECRET"}, "CLIENT_SECRET_FILE": {"SECRET_FILE"}, "TLS_KEY_FILE": {"KEY", "KEY_FILE"}, "CORS_ORIGINS": {"CORS"},
-		"AUTH0_REQUIRED_SCOPE": {"AUTH0_SCOPE"}, "METRICS_ADDR": {"METRICS"}, "CLIENT_ID": {"ID"}, "AUTH0_DOMAIN": {"DOMAIN"},
-	}
-	for _, full := range names() {
-		name := strings.TrimPrefix(full, prefix)
-		for i := range len(name) - 1 { // one letter left out, two swapped
-			typos[name] = append(typos[name], name[:i]+name[i+1:], name[:i]+name[i+1:i+2]+name[i:i+1]+name[i+2:])
-		}
-		for _, typo := range slices.DeleteFunc(typos[name], func(typo string) bool { return typo == name }) {
-			_, f, err := loadConfig(complete(typo+"=hunter2"), "")
-			if want := " in the environment is not a setting; did you mean " + full + "?"; err != nil || len(f.Warnings) != 1 || !strings.HasSuffix(f.Warnings[0], want) {
-				t.Errorf("%s: %q, %v; want %q", typo, f.Warnings, err, want)
-			}
+	for typo, name := range map[string]string{
+		"AUDIENCE": "AUTH0_AUDIENCE", "AUTH0_DOMAN": "AUTH0_DOMAIN", "ID": "CLIENT_ID",
+		"AUTH0_SCOPE": "AUTH0_REQUIRED_SCOPE", "AUTH0_ORGANISATION": "AUTH0_ORGANIZATION",
+		"SECRET":       "CLIENT_SECRET",
+		"CLIENT_SECRE": "CLIENT_SECRET", "SECRET_FILE": "CLIENT_SECRET_FILE", "CORS": "CORS_ORIGINS",
+		"PROT": "PORT", "METRICS": "METRICS_ADDR", "TLS_CERTIFICATE": "TLS_CERT_FILE",
+		"KEY_FILE": "TLS_KEY_FILE",
+	} {
+		_, f, err := loadConfig(complete(typo+"=x"), "")
+		want := fmt.Sprintf("%q in the environment is not a setting; did you mean %s?",
+			prefix+typo, prefix+name)
+		if err != nil || !slices.Equal(f.Warnings, []string{want}) {
+			t.Errorf("warnings %q, %v; want %q", f.Warnings, err, want)
 		}
 	}
 }
@@ -332,55 +359,42 @@ func names() (names []string) {
 	return names
 }
 
-func TestWarningWithoutAnAudience(t *testing.T) {
-	_, f, err := loadConfig(complete("AUTH0_AUDIENCE="), "")
-	if err != nil || len(f.Warnings) != 1 || !strings.HasPrefix(f.Warnings[0], prefix+"AUTH0_AUDIENCE is not set: ") {
-		t.Errorf("warnings %q, %v; want one that names the setting", f.Warnings, err)
-	}
-	if _, f, _ := loadConfig(complete("AUTH0_AUDIENCE="), folder(t, ".env", "A='")); f.Warnings != nil {
-		t.Errorf("with a file that cannot be read: %q, want no warning: the audience may be in it", f.Warnings)
-	}
-}
-
 // The sample .env, the table and the README's table name the same settings, in
 // the same order, with the same defaults.
 func TestSampleEnvMatchesSettings(t *testing.T) {
-	sample, err := os.ReadFile(".env")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := regexp.MustCompile(`(?m)^ITM_TOKEN_SERVER_\w+`).FindAllString(string(sample), -1); !slices.Equal(got, names()) {
+	sample := string(must(os.ReadFile(".env")))
+	variable := regexp.MustCompile(`(?m)^ITM_TOKEN_SERVER_\w+`)
+	if got := variable.FindAllString(sample, -1); !slices.Equal(got, names()) {
 		t.Errorf(".env has %q, want %q", got, names())
 	}
-	c, f, err := loadConfig([]string{"PORT=8080"}, folder(t, ".env", string(sample)))
-	if n := strings.Count(fmt.Sprint(err), "the placeholder is still there (.env)"); n != 3 || strings.Count(err.Error(), "\n") != 2 || !f.Incomplete {
-		t.Errorf("the sample .env as it is: %v, want the three required settings missing, and nothing else", err)
+	c, f, err := loadConfig([]string{"PORT=8080"}, folder(t, ".env", sample))
+	placeholders := strings.Count(fmt.Sprint(err), "the placeholder is still there (.env)")
+	if lines := strings.Count(fmt.Sprint(err), "\n") + 1; lines != 3 || placeholders != 3 {
+		t.Errorf("the sample .env as it is: %v, want the placeholders of three settings", err)
 	}
 	for _, s := range f.Settings {
 		if s.Source == ".env" && s.Shown != fmt.Sprintf("%q", s.Default) {
 			t.Errorf(".env has %s=%s, want the default %s", s.Name, s.Shown, s.Default)
 		}
 	}
-	if source := f.Setting(prefix + "PORT").Source; c.Port != "8080" || source != "PORT in the environment" {
-		t.Errorf("PORT=8080 with the sample .env gives port %s from %s", c.Port, source)
+	if c.Port != "8080" {
+		t.Errorf("PORT=8080 with the sample .env gives port %s", c.Port)
 	}
-	if !strings.Contains(string(sample), prefix+"CLIENT_SECRET='") {
+	if !strings.Contains(sample, prefix+"CLIENT_SECRET='") {
 		t.Error("the secret is not in single quotes in .env")
 	}
 }
 
 // A row may group settings: | `ITM_TOKEN_SERVER_LOG_LEVEL`, `_LOG_FORMAT` | `info`, `text` | … |
 func TestReadmeTableMatchesSettings(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	row := regexp.MustCompile("(?m)^\\| (`ITM_TOKEN_SERVER_[^|]*)\\|([^|]*)\\|")
+	name := regexp.MustCompile("`(?:ITM_TOKEN_SERVER)?_([A-Z0-9_]+)`")
 	var got []string
 	defaults := map[string]string{}
-	for _, row := range regexp.MustCompile("(?m)^\\| (`ITM_TOKEN_SERVER_[^|]*)\\|([^|]*)\\|").FindAllStringSubmatch(string(readme), -1) {
-		for _, name := range regexp.MustCompile("`(?:ITM_TOKEN_SERVER)?_([A-Z0-9_]+)`").FindAllStringSubmatch(row[1], -1) {
-			got = append(got, prefix+name[1])
-			defaults[prefix+name[1]] = row[2]
+	for _, cells := range row.FindAllStringSubmatch(string(must(os.ReadFile("README.md"))), -1) {
+		for _, match := range name.FindAllStringSubmatch(cells[1], -1) {
+			got = append(got, prefix+match[1])
+			defaults[prefix+match[1]] = cells[2]
 		}
 	}
 	if !slices.Equal(got, names()) {
@@ -388,7 +402,7 @@ func TestReadmeTableMatchesSettings(t *testing.T) {
 	}
 	for _, s := range new(config).settings() {
 		if s.Default != "" && !strings.Contains(defaults[s.Name], "`"+s.Default+"`") {
-			t.Errorf("README's default of %s is %q, want `%s` in it", s.Name, defaults[s.Name], s.Default)
+			t.Errorf("README's default of %s is %q, want %s", s.Name, defaults[s.Name], s.Default)
 		}
 	}
 }
@@ -397,11 +411,13 @@ func TestReadmeTableMatchesSettings(t *testing.T) {
 // a setting.
 func TestMentionedNamesAreSettings(t *testing.T) {
 	mention := regexp.MustCompile(`(?:ITM_TOKEN_SERVER_|prefix ?\+ ?")([A-Z][A-Z0-9_]*[A-Z0-9])`)
+	types := []string{".go", ".md", ".yaml", ".service", ".env"}
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
 		if entry.IsDir() && (path == ".git" || entry.Name() == "node_modules") {
 			return filepath.SkipDir
 		}
-		if err != nil || !slices.Contains([]string{".go", ".md", ".yaml", ".service", ".env"}, filepath.Ext(path)) || strings.HasSuffix(path, "_test.go") {
+		read := slices.Contains(types, filepath.Ext(path)) && !strings.HasSuffix(path, "_test.go")
+		if err != nil || !read {
 			return err
 		}
 		text, err := os.ReadFile(path)

@@ -168,7 +168,7 @@ func run(ctx context.Context, p program) error {
 func runServe(ctx context.Context, p program) error {
 	c, found, err := loadConfig(p.environ, p.dir)
 	if err != nil {
-		return settingsError(found, err)
+		return settingsError(found, err, p.dir, p.name)
 	}
 	open, err := openPorts(c)
 	if err != nil {
@@ -239,7 +239,7 @@ func runDemo(ctx context.Context, p program, args []string) error {
 	defer d.Close()
 	c, found, err := loadConfig(d.Settings(prefix, p.environ), "")
 	if err != nil {
-		return settingsError(found, err)
+		return settingsError(found, err, "", p.name)
 	}
 	open, err := openPorts(c)
 	if err != nil {

@@ -22,7 +22,7 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -su
     -keyout "$work/key.pem" -out "$work/cert.pem" 2>/dev/null
 go build -C .. -o "$work/itwin-token-server" .
 port=$(shuf -i 20000-30000 -n 1)
-ITM_TOKEN_SERVER_CLIENT_ID=x ITM_TOKEN_SERVER_CLIENT_SECRET=x ITM_TOKEN_SERVER_AUTH0_DOMAIN=tenant.invalid \
+ITM_TOKEN_SERVER_CLIENT_ID=x ITM_TOKEN_SERVER_CLIENT_SECRET=y ITM_TOKEN_SERVER_AUTH0_DOMAIN=tenant.invalid \
     ITM_TOKEN_SERVER_AUTHORITY=https://ims.invalid ITM_TOKEN_SERVER_HOST=127.0.0.1 ITM_TOKEN_SERVER_PORT=0 \
     ITM_TOKEN_SERVER_TLS_CERT_FILE=$work/cert.pem ITM_TOKEN_SERVER_TLS_KEY_FILE=$work/key.pem \
     ITM_TOKEN_SERVER_METRICS_ADDR=127.0.0.1:$port "$work/itwin-token-server" serve 2>"$work/log" &

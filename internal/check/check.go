@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"itwin-token-server/internal/dotenv"
+	"itwin-token-server/internal/settings"
 	"itwin-token-server/internal/problem"
 )
 
@@ -35,7 +35,7 @@ func (r *Report) line(mark, what, format string, args ...any) {
 
 // Settings writes where each setting comes from, and what is wrong with them, one a
 // line in err. With an error nothing else can be checked.
-func (r *Report) Settings(found *dotenv.Findings, err error) {
+func (r *Report) Settings(found *settings.Findings, err error) {
 	for _, s := range found.Settings {
 		fmt.Fprintf(r.W, "    %-37s  %-11s  %s\n", s.Name, s.Source, s.Shown)
 		r.words = append(r.words, "{"+s.Name+"}", s.Shown)

@@ -1,0 +1,122 @@
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/joho/godotenv"
+)
+
+// maxFile bounds what is read of a file, in bytes: a larger one is something else.
+const maxFile = 64 << 10
+
+// readEnvFile reads a .env file; a missing one is an empty one. Each line is parsed by
+// itself, so that all broken ones are reported, with their numbers. The errors show
+// nothing of a line, since it may have a secret.
+func readEnvFile(dir, name string) (values map[string]string, errs []error) {
+	text, err := ReadFile(filepath.Join(dir, name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, []error{fmt.Errorf("%s cannot be read: %w", name, err)}
+	}
+	values = make(map[string]string)
+	for i, line := range strings.Split(text, "\n") {
+		variable, value, err := parseLine(line)
+		values[variable] = value
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s line %d: %w", name, i+1, err))
+		}
+	}
+	return values, errs
+}
+
+var (
+	errBroken = errors.New("want NAME=value, with quotes closed and nothing behind them " +
+		"but a comment, got something else (not shown: it may have a secret in it)")
+	errChanged = errors.New(`want the value in single quotes, got it without: ` +
+		`$ and \ have a meaning there`)
+)
+
+// hideSigns replaces the characters that godotenv gives a meaning within values.
+var hideSigns = strings.NewReplacer("$", "\ue000", `\`, "\ue001")
+
+// parseLine returns the variable that a line of a .env file sets, with an empty name if
+// the line is blank, a comment or broken.
+func parseLine(line string) (name, value string, err error) {
+	start := strings.IndexAny(line, "=:") + 1
+	text := strings.TrimSpace(line[start:])
+	// Without quotes a value ends at its comment. For godotenv that begins at the last #
+	// after a space, and the comment after an empty value is the value.
+	if strings.IndexAny(text, `'"`) != 0 {
+		text, _, _ = strings.Cut(" "+text, " #")
+	}
+	line = line[:start] + text
+	values, err := godotenv.Unmarshal(line)
+	if err != nil || len(values) > 1 {
+		return "", "", errBroken // godotenv's error quotes the line
+	}
+	for name, value = range values {
+		if len(strings.Fields(name)) != 1 { // NAME value, set NAME=value
+			return "", "", errBroken
+		}
+	}
+	// If the value is another one without $ and \, godotenv has changed it.
+	hidden, _ := godotenv.Unmarshal(hideSigns.Replace(line))
+	if hidden[name] != hideSigns.Replace(value) {
+		return name, value, errChanged
+	}
+	return name, value, nil
+}
+
+// notSecrets are what a secret's file may have instead.
+var notSecrets = []struct {
+	form    *regexp.Regexp
+	problem string
+}{
+	{regexp.MustCompile(`^\s*$`), "it is empty"},
+	{regexp.MustCompile(`\pC`), "it has more than one line of text in UTF-8"}, // UTF-16 has zeros
+	{placeholder, "the placeholder is still there"},
+	{regexp.MustCompile(`^\s*(".*"|'.*')\s*$`), "the secret is in quotes: remove them"},
+	{regexp.MustCompile(`^(export )?[A-Z][A-Z0-9_]* ?=[^=]`), "it begins with NAME=: remove that"},
+}
+
+// ReadSecret returns the secret that a file has as its one line. A newline at its end is
+// not a part of it.
+func ReadSecret(path string) (string, error) {
+	text, err := ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	secret := strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
+	for _, not := range notSecrets {
+		if not.form.MatchString(secret) {
+			return "", errors.New(not.problem)
+		}
+	}
+	return secret, nil
+}
+
+// ReadFile returns the text of a regular file without its byte order mark, which some
+// editors write. It opens no other file: opening a FIFO waits for who writes into it, and
+// a device has no end. The error is without the path, which may be a secret.
+func ReadFile(path string) (string, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return "", errors.Unwrap(err)
+	case !info.Mode().IsRegular():
+		return "", errors.New("not a regular file")
+	case info.Size() > maxFile:
+		return "", fmt.Errorf("a file larger than %d KiB", maxFile>>10)
+	}
+	text, err := os.ReadFile(path)
+	if !utf8.Valid(text) {
+		return "", errors.New("not text in UTF-8")
+	}
+	return strings.TrimPrefix(string(text), "\ufeff"), errors.Unwrap(err)
+}
