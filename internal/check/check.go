@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"itwin-token-server/internal/settings"
 	"itwin-token-server/internal/problem"
+	"itwin-token-server/internal/settings"
 )
 
 // A Report has a line for each finding: neither a secret nor a whole token is in it. What was

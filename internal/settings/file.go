@@ -3,6 +3,7 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -101,22 +102,30 @@ func ReadSecret(path string) (string, error) {
 	return secret, nil
 }
 
-// ReadFile returns the text of a regular file without its byte order mark, which some
-// editors write. It opens no other file: opening a FIFO waits for who writes into it, and
-// a device has no end. The error is without the path, which may be a secret.
+// ReadFile returns the text of a regular file of at most 64 KiB, without its byte order
+// mark, which some editors write. It opens no other file: opening a FIFO waits for its
+// writer, and a device has no end. The error is without the path, which may be a secret.
 func ReadFile(path string) (string, error) {
 	info, err := os.Stat(path)
+	if err != nil {
+		return "", errors.Unwrap(err)
+	}
+	if !info.Mode().IsRegular() {
+		return "", errors.New("not a regular file")
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return "", errors.Unwrap(err)
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	switch {
 	case err != nil:
 		return "", errors.Unwrap(err)
-	case !info.Mode().IsRegular():
-		return "", errors.New("not a regular file")
-	case info.Size() > maxFile:
+	case len(text) > maxFile:
 		return "", fmt.Errorf("a file larger than %d KiB", maxFile>>10)
-	}
-	text, err := os.ReadFile(path)
-	if !utf8.Valid(text) {
+	case !utf8.Valid(text):
 		return "", errors.New("not text in UTF-8")
 	}
-	return strings.TrimPrefix(string(text), "\ufeff"), errors.Unwrap(err)
+	return strings.TrimPrefix(string(text), "\ufeff"), nil
 }

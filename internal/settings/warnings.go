@@ -45,17 +45,17 @@ func (f *Findings) warnOfMisspeltNames(sources []source, prefix string) {
 	}
 }
 
-// similarity is the length of the names' common beginning and end, counted three times,
-// less that of the known name: a name is most similar to itself.
+// similarity is the length of the names' common beginning and of their common end, less the
+// letters that only the known name has. A name is most similar to itself.
 func similarity(name, known string) int {
-	prefix, suffix := 0, 0
+	beginning, end := 0, 0
 	for i := range len(known) + 1 {
 		if strings.HasPrefix(name, known[:i]) {
-			prefix = i
+			beginning = i
 		}
 		if strings.HasSuffix(name, known[len(known)-i:]) {
-			suffix = i
+			end = i
 		}
 	}
-	return 3*min(prefix+suffix, len(name), len(known)) - len(known)
+	return beginning + end - max(0, len(known)-len(name))
 }
