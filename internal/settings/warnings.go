@@ -33,20 +33,20 @@ func (f *Findings) warn() {
 func (f *Findings) warnOfMisspeltNames(sources []source, prefix string) {
 	for _, from := range sources {
 		for _, name := range slices.Sorted(maps.Keys(from.values)) {
-			nearest := slices.MaxFunc(f.Settings, func(a, b Setting) int {
-				return similarity(name, a.Name) - similarity(name, b.Name)
-			}).Name
-			if name == nearest || !strings.HasPrefix(name, prefix) {
+			known := slices.ContainsFunc(f.Settings, func(s Setting) bool { return s.Name == name })
+			if known || !strings.HasPrefix(name, prefix) {
 				continue
 			}
+			nearest := slices.MaxFunc(f.Settings, func(a, b Setting) int {
+				return similarity(name, a.Name) - similarity(name, b.Name)
+			})
 			f.Warnings = append(f.Warnings, fmt.Sprintf("%s %s is not a setting; did you mean %s?",
-				f.show(name), from.where, nearest))
+				f.show(name), from.where, nearest.Name))
 		}
 	}
 }
 
-// similarity is the length of the names' common beginning and of their common end, less the
-// letters that only the known name has. A name is most similar to itself.
+// similarity is the length of the beginning and of the end that two names share.
 func similarity(name, known string) int {
 	beginning, end := 0, 0
 	for i := range len(known) + 1 {
@@ -57,5 +57,5 @@ func similarity(name, known string) int {
 			end = i
 		}
 	}
-	return beginning + end - max(0, len(known)-len(name))
+	return min(beginning+end, len(name))
 }
