@@ -102,7 +102,7 @@ func BenchmarkHandlerRepeated(b *testing.B) {
 	})
 }
 
-// The hot path's allocations, with a margin over what they are: 101 and 2 a
+// The hot path's allocations, with a margin over what they are: 123 and 3 a
 // request. What adds one for each request shows here, not in production.
 func TestHotPathAllocations(t *testing.T) {
 	s := standintest.New(t)
@@ -116,10 +116,10 @@ func TestHotPathAllocations(t *testing.T) {
 	})
 	again := request(tokens[0])
 	repeated := testing.AllocsPerRun(100, func() { routes.ServeHTTP(sink{http.Header{}}, again) })
-	if distinct > 108 || repeated > 4 {
-		t.Errorf("a distinct token costs %v allocations, a repeated one %v; want at most 108 and 4", distinct, repeated)
+	if distinct > 130 || repeated > 4 {
+		t.Errorf("a distinct token costs %v allocations, a repeated one %v; want at most 130 and 4", distinct, repeated)
 	}
-	if verify := testing.AllocsPerRun(100, func() { d.users.verify(t.Context(), tokens[0]) }); verify != 0 {
-		t.Errorf("verifying a token again costs %v allocations, want none", verify)
+	if verify := testing.AllocsPerRun(100, func() { d.users.verify(t.Context(), tokens[0]) }); verify > 1 { // the copy that is hashed
+		t.Errorf("verifying a token again costs %v allocations, want 1", verify)
 	}
 }

@@ -1,18 +1,20 @@
-// Package jwks fetches the keys that an Auth0 tenant signs with, and keeps of
-// them what RS256 can use.
+// Package jwks fetches the keys that an Auth0 tenant signs with, and keeps of them what
+// RS256 can use. With the keys it keeps the tokens that were verified with them.
 package jwks
 
 import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"math/big"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/MicahParks/keyfunc/v3"
+	"github.com/golang-jwt/jwt/v5"
 
-	"itwin-token-server/internal/tokencache"
 	"itwin-token-server/internal/upstream"
 )
 
@@ -22,18 +24,28 @@ const (
 	maxExponentBits = 31   // the most that crypto/rsa verifies with
 )
 
-// A Set is a tenant's keys as they were fetched, at least one, and the tokens that
-// were verified with them. Any error of its Keyfunc for an RS256 token that has a kid
-// means that the key is not among them.
+// A Set is a tenant's keys, at least one.
 type Set struct {
-	keyfunc.Keyfunc
-	Verified tokencache.Cache
+	Keyfunc  jwt.Keyfunc // finds the key of a token; its errors are [keyfunc.ErrKeyfunc]
+	Verified Cache       // tokens that were verified with these keys
+
+	keys map[string]jwk // by kid
 }
 
-// Fetch gets the keys that the tenant of this domain publishes. Its errors are those
-// of [upstream.Do].
-func Fetch(ctx context.Context, transport http.RoundTripper, domain string) (*Set, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+domain+"/.well-known/jwks.json", nil)
+// Has reports whether the key with this ID is in the set.
+func (s *Set) Has(kid string) bool {
+	_, ok := s.keys[kid]
+	return ok
+}
+
+// Fetch gets the keys that the tenant of this domain publishes. If they are those of the
+// previous set, which may be nil, it returns that one, so that its verified tokens stay
+// remembered. Its errors are those of [upstream.Do].
+func Fetch(
+	ctx context.Context, transport http.RoundTripper, domain string, previous *Set,
+) (*Set, error) {
+	url := "https://" + domain + "/.well-known/jwks.json"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -43,18 +55,31 @@ func Fetch(ctx context.Context, transport http.RoundTripper, domain string) (*Se
 		return nil, err
 	}
 	if answer.Status != http.StatusOK {
-		return nil, answer.Errorf(upstream.Refused, "status %d: check the domain, or try again later", answer.Status)
+		return nil, answer.Errorf(upstream.Refused,
+			"status %d: check the domain, or try again later", answer.Status)
 	}
 	keys := usableKeys(answer.Body)
 	if len(keys) == 0 {
-		return nil, answer.Errorf(upstream.Nonsense, "no key set with an RS256 key: check the domain")
+		return nil, answer.Errorf(upstream.Nonsense,
+			"no key set with an RS256 key: check the domain")
 	}
-	set, err := json.Marshal(map[string][]jwk{"keys": keys})
+	if previous != nil && maps.Equal(keys, previous.keys) {
+		return previous, nil
+	}
+	return newSet(keys)
+}
+
+// newSet hands the keys to keyfunc.
+func newSet(keys map[string]jwk) (*Set, error) {
+	text, err := json.Marshal(map[string][]jwk{"keys": slices.Collect(maps.Values(keys))})
 	if err != nil {
 		return nil, err
 	}
-	verifies, err := keyfunc.NewJWKSetJSON(set)
-	return &Set{Keyfunc: verifies}, err
+	found, err := keyfunc.NewJWKSetJSON(text)
+	if err != nil {
+		return nil, err
+	}
+	return &Set{Keyfunc: found.Keyfunc, keys: keys}, nil
 }
 
 // A jwk is what RS256 needs of a key (RFC 7517 §4, RFC 7518 §6.3.1). A wrong x5t,
@@ -68,18 +93,19 @@ type jwk struct {
 	E   string `json:"e"`
 }
 
-// usableKeys returns the keys of a JWKS (RFC 7517 §5) that RS256 can use. It drops
-// all others one by one: keyfunc would refuse the whole set for one of them.
-func usableKeys(body []byte) (usable []jwk) {
+// usableKeys returns the keys of a JWKS (RFC 7517 §5) that RS256 can use, by kid. It
+// drops all others one by one: keyfunc would refuse the whole set for one of them.
+func usableKeys(body []byte) map[string]jwk {
 	var published struct{ Keys []json.RawMessage }
 	if json.Unmarshal(body, &published) != nil {
 		return nil
 	}
+	usable := make(map[string]jwk)
 	for _, raw := range published.Keys {
 		var key jwk
 		if json.Unmarshal(raw, &key) == nil && key.usable() {
 			key.Alg = "RS256"
-			usable = append(usable, key)
+			usable[key.Kid] = key
 		}
 	}
 	return usable
@@ -88,7 +114,8 @@ func usableKeys(body []byte) (usable []jwk) {
 // usable reports whether RS256 can use the key.
 func (k *jwk) usable() bool {
 	n, e := number(k.N), number(k.E)
-	return k.Kty == "RSA" && k.Kid != "" && (k.Use == "" || k.Use == "sig") && (k.Alg == "" || k.Alg == "RS256") &&
+	return k.Kty == "RSA" && k.Kid != "" &&
+		(k.Use == "" || k.Use == "sig") && (k.Alg == "" || k.Alg == "RS256") &&
 		minBits <= n.BitLen() && n.BitLen() <= maxBits && n.Bit(0) == 1 &&
 		2 <= e.BitLen() && e.BitLen() <= maxExponentBits && e.Bit(0) == 1
 }
