@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-limit=300 # seconds; the tests take about 45 on two idle cores
+limit=300 # seconds; the tests take about 65 on two idle cores
 
 TMPDIR=$(mktemp -d) # for certificates, the server and the browser's profile
 export TMPDIR

@@ -1,5 +1,5 @@
 // Package demo provides what the server needs to run with no configuration: stand-ins
-// for Auth0 and IMS, the settings for them, and an exchange to show.
+// for Auth0 and IMS, the settings for them, and requests that show what it does.
 //
 // NOT FOR PRODUCTION: it gives user tokens to everyone.
 package demo
@@ -19,9 +19,9 @@ import (
 // audience is the identifier of the API in the mobile samples.
 const audience = "http://tokenserver.sample.bentley.com"
 
-// MinTokenLife is the shortest life with which all clients can use every token. The
-// server renews at half of the life, and expires_in must be at least one whole second
-// until then: with 2 s it would be 0 as soon as a renewal takes any time.
+// MinTokenLife is the shortest life of an iTwin token that the demo allows. The server
+// renews a token at half of its life. Of 3 s, 1.5 s are left then: enough for the grant
+// and an expires_in of 1, which is in whole seconds. Of 2 s it would become 0.
 const MinTokenLife = 3 * time.Second
 
 // Demo is a running pair of stand-ins. Close stops them; Pool is what the server must
@@ -31,7 +31,8 @@ type Demo struct{ *standin.Standin }
 // Start starts the stand-ins on loopback, with iTwin tokens of the given life.
 func Start(tokenLife time.Duration) (*Demo, error) {
 	if tokenLife < MinTokenLife || tokenLife%time.Second != 0 {
-		return nil, fmt.Errorf("-token-life: want whole seconds, at least %v, got %v", MinTokenLife, tokenLife)
+		return nil, fmt.Errorf("-token-life: want whole seconds, at least %v, got %v",
+			MinTokenLife, tokenLife)
 	}
 	s, err := standin.New()
 	if err != nil {
@@ -42,8 +43,8 @@ func Start(tokenLife time.Duration) (*Demo, error) {
 }
 
 // Settings returns the server's settings as an environment: environ, then every
-// setting that concerns the stand-ins. The last one of a name counts, and an empty
-// one is not set.
+// setting that concerns the stand-ins. The last value of a name counts, and an empty
+// value counts as not set.
 func (d *Demo) Settings(prefix string, environ []string) []string {
 	return append(slices.Clip(environ),
 		prefix+"CLIENT_ID="+d.IMS.ClientID(),
@@ -67,7 +68,7 @@ func (d *Demo) UserToken(w http.ResponseWriter, _ *http.Request) {
 }
 
 // Run sends requests to the server at base, such as http://localhost:3001, and writes
-// its answers, and last the command to repeat the first one.
+// the answers. Last, it writes a command that repeats the first request.
 func (d *Demo) Run(ctx context.Context, w io.Writer, base string) error {
 	fmt.Fprintf(w, `The iTwin token server, with stand-ins for Auth0 and for Bentley's IMS.
 Not for production: the keys are new, everyone can get a token, and no token opens anything.
@@ -82,7 +83,9 @@ Not for production: the keys are new, everyone can get a token, and no token ope
 	forged := user[:strings.LastIndexByte(user, '.')+1] + "Zm9yZ2Vk"
 	fmt.Fprintf(w, "  Auth0's token for the user    %s\n", shorten(user))
 	for _, request := range []struct{ what, token string }{
-		{"with that token", user}, {"with a forged token", forged}, {"without a token", ""},
+		{"with that token", user},
+		{"with a forged token", forged},
+		{"without a token", ""},
 	} {
 		answer, err := getToken(ctx, base+"/getToken", request.token)
 		if err != nil {
@@ -107,8 +110,10 @@ func getToken(ctx context.Context, url, userToken string) (string, error) {
 	if userToken != "" {
 		req.Header.Set("Authorization", "Bearer "+userToken)
 	}
-	// Not through a proxy: the server is this process.
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 15 * time.Second}
+	client := &http.Client{
+		Transport: &http.Transport{DisableKeepAlives: true}, // no proxy: the server is this process
+		Timeout:   15 * time.Second,
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		return "", err

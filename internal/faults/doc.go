@@ -3,9 +3,13 @@
 // process with the stand-ins of Auth0 and IMS, over TLS, and break one thing at a
 // time.
 //
-//	go test ./internal/faults                                     10 s
-//	go test -tags long -timeout 20m ./internal/faults             outages and attacks in real time, memory: 2 min
-//	go test -tags soak -timeout 20m -run Soak ./internal/faults   mixed load with faults that come and go: 10 min
+//	go test ./internal/faults
+//	go test -tags long -timeout 20m ./internal/faults
+//	go test -tags soak -timeout 20m -run Soak ./internal/faults
+//
+// The first takes 25 s. With the tag long, outages and attacks last as long as real
+// ones, and memory is measured: 2 min. With the tag soak, a mixed load meets faults
+// that come and go: 10 min.
 //
 // At its end, each test searches the whole log of each process for what no log may
 // show: the client secret, iTwin tokens, user tokens, a user's name and e-mail

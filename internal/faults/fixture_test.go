@@ -8,8 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
 
 	"itwin-token-server/internal/standin/standintest"
@@ -19,25 +17,39 @@ const (
 	// audience is the API that user tokens are for, and appID the app.
 	audience = "http://tokenserver.sample.bentley.com"
 	appID    = "ios-sample"
+
+	// prefix is how the names of all settings begin.
+	prefix = "ITM_TOKEN_SERVER_"
 )
 
-// A fixture is the stand-ins of Auth0 and IMS, and the tokens made for a test.
+// A fixture is the stand-ins of Auth0 and IMS that a test uses.
 type fixture struct {
 	*standintest.Standin
-	t  *testing.T
-	ca string // the file with the stand-ins' certificate
-
-	mu       sync.Mutex // guards prefixes
-	prefixes map[string]bool
+	t       *testing.T
+	ca      string            // the file with the stand-ins' certificate
+	secrets map[string]string // by name: what neither an answer nor a log may show
 }
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	f := &fixture{Standin: standintest.Start(t), t: t, ca: filepath.Join(t.TempDir(), "ca.pem"), prefixes: map[string]bool{}}
-	if err := os.WriteFile(f.ca, f.CACert(), 0o600); err != nil {
+	if err := build(); err != nil {
 		t.Fatal(err)
 	}
-	return f
+	s, ca := standintest.Start(t), filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, s.CACert(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	id, secret := url.QueryEscape(s.IMS.ClientID()), url.QueryEscape(s.IMS.ClientSecret())
+	return &fixture{Standin: s, t: t, ca: ca, secrets: map[string]string{
+		"the client secret":               s.IMS.ClientSecret(),
+		"the client secret, form-encoded": secret,
+		"the client secret, in Basic":     base64.StdEncoding.EncodeToString([]byte(id + ":" + secret)),
+		"upstream's error text":           standintest.Canary,
+		"upstream's page":                 "Something is wrong",
+		"the user's name":                 "Jane Doe",
+		"the user's e-mail address":       "jane.doe",
+		"a panic":                         "http: panic",
+	}}
 }
 
 // command is the program with the fixture's settings and the given ones, each
@@ -46,36 +58,26 @@ func (f *fixture) command(ctx context.Context, args []string, settings ...string
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = filepath.Dir(f.ca) // without a .env
 	cmd.Env = []string{"SSL_CERT_FILE=" + f.ca, "HOME=" + cmd.Dir}
-	for _, setting := range append([]string{
-		"CLIENT_ID=" + f.IMS.ClientID(), "CLIENT_SECRET=" + f.IMS.ClientSecret(), "AUTHORITY=" + f.IMS.URL(),
-		"AUTH0_DOMAIN=" + f.Tenant.Domain(), "AUTH0_AUDIENCE=" + audience + "," + appID, "HOST=127.0.0.1", "PORT=0",
-	}, settings...) {
-		cmd.Env = append(cmd.Env, "ITM_TOKEN_SERVER_"+setting)
+	defaults := []string{
+		"CLIENT_ID=" + f.IMS.ClientID(),
+		"CLIENT_SECRET=" + f.IMS.ClientSecret(),
+		"AUTHORITY=" + f.IMS.URL(),
+		"AUTH0_DOMAIN=" + f.Tenant.Domain(),
+		"AUTH0_AUDIENCE=" + audience + "," + appID,
+		"HOST=127.0.0.1",
+		"PORT=0",
+	}
+	for _, setting := range append(defaults, settings...) {
+		cmd.Env = append(cmd.Env, prefix+setting)
 	}
 	return cmd
-}
-
-// prefixLength is how much of a token's part is searched for: so many equal
-// characters are no coincidence.
-const prefixLength = 24
-
-// record adds the token to those that no log may show, and returns it.
-func (f *fixture) record(token string) string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for part := range strings.SplitSeq(token, ".") {
-		if len(part) >= prefixLength {
-			f.prefixes[part[:prefixLength]] = true
-		}
-	}
-	return token
 }
 
 // userToken is what the Android sample sends, for a user of its own.
 func (f *fixture) userToken() string { return f.tokenOf("auth0|" + rand.Text()) }
 
 func (f *fixture) tokenOf(sub string) string {
-	return f.record(f.Tenant.AccessToken(audience, standintest.Claims{"sub": sub}))
+	return f.Tenant.AccessToken(audience, standintest.Claims{"sub": sub})
 }
 
 func (f *fixture) userTokens(n int) []string {
@@ -84,20 +86,4 @@ func (f *fixture) userTokens(n int) []string {
 		tokens[i] = f.userToken()
 	}
 	return tokens
-}
-
-// secrets are the texts that neither an answer nor a log may show.
-func (f *fixture) secrets() map[string]string {
-	id, secret := f.IMS.ClientID(), f.IMS.ClientSecret()
-	pair := url.QueryEscape(id) + ":" + url.QueryEscape(secret)
-	return map[string]string{
-		"the client secret":               secret,
-		"the client secret, form-encoded": url.QueryEscape(secret),
-		"the client secret, in Basic":     base64.StdEncoding.EncodeToString([]byte(pair)),
-		"upstream's error text":           standintest.Canary,
-		"upstream's page":                 "Something is wrong",
-		"the user's name":                 "Jane Doe",
-		"the user's e-mail address":       "jane.doe",
-		"a panic":                         "http: panic",
-	}
 }

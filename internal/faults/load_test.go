@@ -2,14 +2,15 @@ package faults
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 )
 
 // A load is a number of clients that send requests until it is ended.
 type load struct {
+	t       *testing.T
 	stop    context.CancelFunc
 	clients sync.WaitGroup
 
@@ -21,7 +22,7 @@ type load struct {
 // and ends when it cannot connect.
 func (p *process) load(clients int, pause time.Duration, token func() string) *load {
 	ctx, stop := context.WithCancel(p.t.Context())
-	l := &load{stop: stop}
+	l := &load{t: p.t, stop: stop}
 	client := func(conn *connection) {
 		defer conn.Close()
 		for ctx.Err() == nil {
@@ -49,20 +50,38 @@ func (p *process) load(clients int, pause time.Duration, token func() string) *l
 	return l
 }
 
+// count is the number of results until now.
+func (l *load) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.results)
+}
+
 // await waits for so many results.
 func (l *load) await(n int) {
-	for got := 0; got < n; time.Sleep(10 * time.Millisecond) {
-		l.mu.Lock()
-		got = len(l.results)
-		l.mu.Unlock()
+	l.t.Helper()
+	for start := time.Now(); l.count() < n; time.Sleep(10 * time.Millisecond) {
+		if time.Since(start) > 30*time.Second {
+			l.t.Fatalf("%d results after 30 s, want %d", l.count(), n)
+		}
 	}
 }
 
-// end stops the clients, and returns the results in the order of their starts.
+// awaitEnd waits until no request is answered any more.
+func (l *load) awaitEnd() {
+	l.t.Helper()
+	before := -1
+	for start := time.Now(); before != l.count(); time.Sleep(time.Second) {
+		if before = l.count(); time.Since(start) > 20*time.Second {
+			l.t.Fatalf("requests are still answered, %d until now", before)
+		}
+	}
+}
+
+// end stops the clients, and returns the results.
 func (l *load) end() []result {
 	l.stop()
 	l.clients.Wait()
-	slices.SortFunc(l.results, func(a, b result) int { return a.start.Compare(b.start) })
 	return l.results
 }
 

@@ -3,14 +3,12 @@
 package faults
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,12 +17,17 @@ import (
 )
 
 // outages are of either server; without a fault it refuses connections.
-var outages = []standintest.NamedFault{
-	{Name: "connections refused"},
-	{Name: "hangs", Fault: standintest.Hang()},
-	{Name: "status 500", Fault: standintest.Status(500)},
-	{Name: "a byte at a time", Fault: standintest.Drip(20 * time.Millisecond)},
-	{Name: "32 MiB", Fault: standintest.Huge(32 << 20)},
+var outages = []struct {
+	name     string
+	fault    standintest.Fault
+	statuses []int         // of callers who need a token of IMS
+	back     time.Duration // until they are served again: a grant may take its 10 s first
+}{
+	{"connections refused", nil, []int{503}, 5 * time.Second},
+	{"hangs", standintest.Hang(), []int{503, 504}, 11 * time.Second},
+	{"status 500", standintest.Status(500), []int{502}, 5 * time.Second},
+	{"drips", standintest.Drip(20 * time.Millisecond), []int{503, 504}, 11 * time.Second},
+	{"32 MiB", standintest.Huge(32 << 20), []int{502}, 5 * time.Second},
 }
 
 // breakDown applies the fault, or with nil makes the server refuse connections.
@@ -43,6 +46,12 @@ func repair(t *testing.T, s *standintest.Server) {
 	}
 }
 
+// rotate makes a key current that the server has never seen.
+func (f *fixture) rotate() {
+	f.Tenant.Rotate() // to the next key, which was published before
+	f.Tenant.Rotate()
+}
+
 // status reads a number from the process's status in /proc: VmRSS and VmHWM are the
 // resident memory and its peak, in KiB.
 func (p *process) status(field string) int {
@@ -50,15 +59,11 @@ func (p *process) status(field string) int {
 	if runtime.GOOS != "linux" {
 		return 0 // bounds on it hold then
 	}
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	_, after, _ := strings.Cut(string(text), field+":")
-	words := strings.Fields(after)
-	if len(words) == 0 {
+	n := 0
+	if _, err := fmt.Sscan(after, &n); err != nil {
 		p.t.Fatalf("/proc: no %s (%v) in:\n%s", field, err, text)
-	}
-	n, err := strconv.Atoi(words[0])
-	if err != nil {
-		p.t.Fatal(err)
 	}
 	return n
 }
@@ -76,18 +81,5 @@ func (f *fixture) unknownKeys() func() string {
 	return func() string {
 		header, _ := json.Marshal(standintest.Claims{"alg": "RS256", "typ": "JWT", "kid": rand.Text()})
 		return base64.RawURLEncoding.EncodeToString(header) + "." + rest
-	}
-}
-
-// disconnect sends requests, and disconnects before or during the answer, until ctx
-// ends.
-func (p *process) disconnect(ctx context.Context, token func() string) {
-	for n := 0; sleep(ctx, 20*time.Millisecond); n++ {
-		conn, err := p.dial()
-		if err != nil {
-			return
-		}
-		time.AfterFunc(time.Duration(n%20)*200*time.Microsecond, func() { conn.Close() })
-		p.request(conn, "/getToken", token())
 	}
 }

@@ -15,25 +15,27 @@ const GrantPath = "/connect/token"
 // maxBody is the limit of a request's body, in bytes. A grant takes less than 1 KiB.
 const maxBody = 64 << 10
 
+// scope is the only one that clients may request.
+const scope = "itwin-platform"
+
 // IMS stands in for Bentley's identity service. It answers POST /connect/token. Methods
 // are safe for concurrent use.
 type IMS struct {
 	http.Handler
-	Granted func(token string, expiry time.Time) // if set, called with each token; set it before the first
 
-	key    Key // of its tokens
+	// Granted, if set, is called with each token. Set it before the first grant.
+	Granted func(token string, expiry time.Time)
+
+	key    Key // signs the tokens
 	host   locked[string]
 	grants locked[grants]
 }
 
-// scope is the only one that clients may request.
-const scope = "itwin-platform"
-
-// grants is what grants depend on.
+// grants is what a grant depends on.
 type grants struct {
 	id, secret string
-	life       time.Duration
-	expiresIn  any // nil: not sent
+	life       time.Duration // of a token
+	expiresIn  any           // nil: not sent
 }
 
 func newIMS(key Key) *IMS {
@@ -85,7 +87,8 @@ func (m *IMS) serveToken(w http.ResponseWriter, r *http.Request) {
 		if code == "invalid_client" {
 			status = http.StatusUnauthorized
 		}
-		writeJSON(w, status, Claims{"error": code, "error_description": "the secret on file is " + Canary})
+		description := "the secret on file is " + Canary
+		writeJSON(w, status, Claims{"error": code, "error_description": description})
 		return
 	}
 	now := time.Now()

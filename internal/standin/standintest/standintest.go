@@ -1,5 +1,5 @@
 // Package standintest is the test kit: the stand-ins of package standin, which here also
-// count their requests, misbehave on request, stop and come back. They are reached over
+// count their requests, answer with faults, stop and come back. They are reached over
 // sockets or, in a testing/synctest bubble, where sockets cannot be used, in process:
 //
 //	s := standintest.New(t)
@@ -65,7 +65,7 @@ type issuedToken struct {
 	expiry time.Time
 }
 
-// shared has the keys of all tests of a process: RSA keys take long to make.
+// shared has the keys for all tests of a process: to make RSA keys takes long.
 var shared = sync.OnceValues(standin.New)
 
 // New returns a new Standin that is closed when the test ends. Nothing listens; use
@@ -80,11 +80,11 @@ func New(t TB) *Standin {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Standin{&Tenant{Tenant: base.Tenant}, &IMS{IMS: base.IMS}, base}
+	s := &Standin{Tenant: &Tenant{Tenant: base.Tenant}, IMS: &IMS{IMS: base.IMS}, base: base}
 	base.IMS.Granted = s.IMS.granted
 	certificates := &tls.Config{Certificates: []tls.Certificate{base.Certificate}}
-	s.Tenant.init(standin.TenantName, certificates, "GET "+standin.JWKSPath, base.Tenant)
-	s.IMS.init(standin.IMSName, certificates, "POST "+standin.GrantPath, base.IMS)
+	s.Tenant.setUp(standin.TenantName, certificates, "GET "+standin.JWKSPath, base.Tenant)
+	s.IMS.setUp(standin.IMSName, certificates, "POST "+standin.GrantPath, base.IMS)
 	t.Cleanup(s.Close)
 	return s
 }
@@ -109,7 +109,7 @@ func (s *Standin) Listen() error {
 }
 
 // Close stops both and waits until no request is in progress. A hand-written Fault
-// that ignores its request's context delays it. Safe twice.
+// that ignores its request's context delays it. It may be called twice.
 func (s *Standin) Close() {
 	for _, server := range []*Server{&s.Tenant.Server, &s.IMS.Server} {
 		server.Stop()

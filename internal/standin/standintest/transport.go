@@ -10,8 +10,8 @@ import (
 
 // Transport reaches both servers without sockets, under the names they have before
 // they listen and those they have after. It is an [http.Transport] over [net.Pipe] with a
-// real [http.Server] behind it, so answers and errors are as over sockets, but for TLS.
-// Another host does not exist.
+// real [http.Server] behind it, so answers, errors and compression are as over sockets,
+// but for TLS. Another host does not exist.
 //
 // All channels, timers and goroutines are made within RoundTrip, so in the caller's
 // synctest bubble. Close the response's body, or goroutines are left waiting.
@@ -34,7 +34,10 @@ func (s *Standin) Transport() http.RoundTripper {
 	}
 }
 
-var errRefused error = &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+// errRefused is what net.Dial returns where nothing listens.
+var errRefused error = &net.OpError{
+	Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED),
+}
 
 func (s *Server) isAt(addr string) bool {
 	s.mu.Lock()
