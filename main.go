@@ -16,7 +16,6 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,6 +25,7 @@ import (
 	"itwin-token-server/internal/demo"
 	"itwin-token-server/internal/problem"
 	"itwin-token-server/internal/server"
+	"itwin-token-server/internal/settings"
 	"itwin-token-server/internal/telemetry"
 	"itwin-token-server/internal/upstream"
 )
@@ -36,18 +36,15 @@ var version = "dev"
 // usage is the help text; PROGRAM stands for the program's name.
 const usage = `itwin-token-server gives apps an iTwin token for their user's Auth0 token.
 
-PROGRAM demo
-        see it work, with nothing configured
-PROGRAM demo -token-life 20s
-        the same with iTwin tokens that live for 20 seconds
-PROGRAM
-PROGRAM serve
+PROGRAM demo [-token-life 20s]
+        see it work, with nothing configured; with iTwin tokens that live for so long
+PROGRAM [serve]
         serve until Ctrl-C
 PROGRAM check
         try the settings, Auth0's keys and a grant at IMS
 PROGRAM check -
 PROGRAM check TOKEN
-        also say whether the server would accept the user token on standard input, or
+        and say whether the server would accept the user token on standard input, or
         TOKEN, and if not, why
 PROGRAM ready
         exit with status 0 if the server with these settings is ready on this machine,
@@ -69,7 +66,8 @@ var (
 
 func main() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400) // the live heap is 4 MB: by default it would be collected hundreds of times a second
+		// The live heap is 4 MB: by default it would be collected hundreds of times a second.
+		debug.SetGCPercent(400)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		// Above this, garbage is collected more often. Unfinished headers can hold 300 MiB:
@@ -131,41 +129,51 @@ type program struct {
 	transport http.RoundTripper // to Auth0 and IMS
 }
 
+// commands are the first words of a command line.
+var commands = map[string]func(context.Context, program) error{
+	"serve":   runServe,
+	"demo":    runDemo,
+	"check":   runCheck,
+	"ready":   runReady,
+	"version": runVersion,
+	"help":    runHelp,
+	"-h":      runHelp,
+	"--help":  runHelp,
+}
+
 // run runs the command that the arguments name, until it is done or ctx ends.
 func run(ctx context.Context, p program) error {
-	command, args := "serve", p.args
-	if len(args) > 0 {
-		command, args = args[0], args[1:]
+	command := "serve"
+	if len(p.args) > 0 {
+		command, p.args = p.args[0], p.args[1:]
 	}
-	if len(args) > 0 && slices.Contains([]string{"-h", "-help", "--help"}, args[0]) {
+	if len(p.args) > 0 && (p.args[0] == "-h" || p.args[0] == "--help") {
 		command = "help"
 	}
-	switch command {
-	case "serve":
-		if len(args) > 0 {
-			return fmt.Errorf("%w: serve takes no arguments: its settings are variables", errUsage)
-		}
-		return runServe(ctx, p)
-	case "demo":
-		return runDemo(ctx, p, args)
-	case "check":
-		return runCheck(ctx, p, args)
-	case "ready":
-		return runReady(ctx, p, args)
-	case "version":
-		fmt.Fprintln(p.stdout, "itwin-token-server", version, telemetry.Commit(), runtime.Version())
-		return nil
-	case "help", "-h", "--help":
-		_, err := io.WriteString(p.stdout, strings.ReplaceAll(usage, "PROGRAM", p.name))
-		return err
+	runCommand, known := commands[command]
+	if !known {
+		// Not the word itself: it may be a secret in the wrong place.
+		return fmt.Errorf("%w: unknown command: want serve, demo, check, ready, version or help",
+			errUsage)
 	}
-	// Not the word itself: it may be a secret in the wrong place.
-	return fmt.Errorf("%w: unknown command: want serve, demo, check, ready, version or help",
-		errUsage)
+	return runCommand(ctx, p)
+}
+
+func runVersion(_ context.Context, p program) error {
+	_, err := fmt.Fprintln(p.stdout, "itwin-token-server", version, telemetry.Commit(), runtime.Version())
+	return err
+}
+
+func runHelp(_ context.Context, p program) error {
+	_, err := io.WriteString(p.stdout, strings.ReplaceAll(usage, "PROGRAM", p.name))
+	return err
 }
 
 // runServe serves with the user's settings.
 func runServe(ctx context.Context, p program) error {
+	if len(p.args) > 0 {
+		return fmt.Errorf("%w: serve takes no arguments: its settings are variables", errUsage)
+	}
 	c, found, err := loadConfig(p.environ, p.dir)
 	if err != nil {
 		return settingsError(found, err, p.dir, p.name)
@@ -177,10 +185,14 @@ func runServe(ctx context.Context, p program) error {
 	s := newService(c, p.transport, telemetry.NewLog(p.stderr, c.LogFormat, c.LogLevel))
 	portSource := found.Setting(prefix + "PORT").Source
 	announce(s.log, open.tokens.Addr(), c.Certificate != nil, portSource)
+	s.warn(found)
+	return s.run(ctx, open, s.routes(nil))
+}
+
+func (s *service) warn(found *settings.Findings) {
 	for _, warning := range found.Warnings {
 		s.log.Warn(warning)
 	}
-	return s.run(ctx, open, s.routes(nil))
 }
 
 // ports are the listeners that the settings ask for.
@@ -200,7 +212,6 @@ func openPorts(c config) (open ports, err error) {
 		return open, nil
 	}
 	if open.metrics, err = server.Listen(c.MetricsAddr); err != nil {
-		open.tokens.Close()
 		return open, fmt.Errorf("cannot listen on %s: %w: set %sMETRICS_ADDR to a free port of"+
 			" this machine", c.MetricsAddr, err, prefix)
 	}
@@ -225,11 +236,11 @@ func announce(log *slog.Logger, addr net.Addr, tls bool, portSource string) {
 }
 
 // runDemo serves with stand-ins for Auth0 and IMS.
-func runDemo(ctx context.Context, p program, args []string) error {
+func runDemo(ctx context.Context, p program) error {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // errors quote the argument, which may be a misplaced secret
 	lifetime := flags.Duration("token-life", time.Hour, "how long an iTwin token lives")
-	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
+	if err := flags.Parse(p.args); err != nil || flags.NArg() > 0 {
 		return fmt.Errorf("%w: demo takes only -token-life, with a unit: -token-life 20s", errUsage)
 	}
 	d, err := demo.Start(*lifetime)
@@ -247,7 +258,8 @@ func runDemo(ctx context.Context, p program, args []string) error {
 	}
 	level := new(slog.LevelVar) // the exchange is shown without log lines between
 	level.Set(max(c.LogLevel, slog.LevelWarn))
-	s := newService(c, upstream.Transport(d.Pool(), version), telemetry.NewLog(p.stderr, c.LogFormat, level))
+	transport := upstream.Transport(d.Pool(), version)
+	s := newService(c, transport, telemetry.NewLog(p.stderr, c.LogFormat, level))
 	ended := make(chan error, 1)
 	go func() { ended <- s.run(ctx, open, s.routes(d.UserToken)) }()
 	base := "http://" + server.Addresses(open.tokens.Addr())[0].HostPort
@@ -255,9 +267,7 @@ func runDemo(ctx context.Context, p program, args []string) error {
 		return err
 	}
 	level.Set(c.LogLevel)
-	for _, warning := range found.Warnings {
-		s.log.Warn(warning)
-	}
+	s.warn(found)
 	return <-ended
 }
 
@@ -291,7 +301,8 @@ func newService(c config, transport http.RoundTripper, log *slog.Logger) *servic
 
 // run serves the handler until ctx ends and the requests in flight are answered.
 func (s *service) run(ctx context.Context, open ports, handler http.Handler) error {
-	background, stop := context.WithCancel(context.WithoutCancel(ctx)) // requests in flight still need it
+	// Requests in flight still need keys and token when ctx has ended.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer stop()
@@ -312,8 +323,8 @@ func (s *service) run(ctx context.Context, open ports, handler http.Handler) err
 
 // runReady asks whether the server that these settings describe is ready. Only its address
 // matters, so other settings may be wrong.
-func runReady(ctx context.Context, p program, args []string) error {
-	if len(args) > 0 {
+func runReady(ctx context.Context, p program) error {
+	if len(p.args) > 0 {
 		return fmt.Errorf("%w: ready takes no arguments: its settings are variables", errUsage)
 	}
 	c, _, _ := loadConfig(p.environ, p.dir)
@@ -324,11 +335,11 @@ func runReady(ctx context.Context, p program, args []string) error {
 }
 
 // runCheck checks the settings, Auth0's keys, a grant and perhaps a user token.
-func runCheck(ctx context.Context, p program, args []string) error {
-	if len(args) > 1 {
+func runCheck(ctx context.Context, p program) error {
+	if len(p.args) > 1 {
 		return fmt.Errorf("%w: check takes one user token, or - to read it from standard input", errUsage)
 	}
-	given, err := check.ReadToken(ctx, args, p.stdin, p.stderr)
+	given, err := check.ReadToken(ctx, p.args, p.stdin, p.stderr)
 	if err != nil {
 		return err
 	}

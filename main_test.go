@@ -190,31 +190,6 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
-func TestAddressesInUse(t *testing.T) {
-	t.Parallel()
-	taken := must(net.Listen("tcp", "127.0.0.1:0"))
-	defer taken.Close()
-	_, port, _ := net.SplitHostPort(taken.Addr().String())
-	s := standintest.New(t)
-	for _, tt := range []struct{ command, setting, value string }{
-		{"serve", prefix + "PORT", port},
-		{"demo", prefix + "PORT", port},
-		{"serve", prefix + "METRICS_ADDR", taken.Addr().String()},
-		{"demo", prefix + "METRICS_ADDR", taken.Addr().String()},
-	} {
-		environ := settingsOf(s, tt.setting+"="+tt.value)
-		p := program{args: []string{tt.command}, environ: environ, transport: s.Transport()}
-		stdout, stderr, err := runOnce(p)
-		text := fmt.Sprint(err)
-		if strings.Contains(text, "\n") || !strings.Contains(text, tt.setting) {
-			t.Errorf("%s with %s taken: %v, want one line that names it", tt.command, tt.setting, err)
-		}
-		if stdout+stderr != "" {
-			t.Errorf("%s announced before: %s%s", tt.command, stdout, stderr)
-		}
-	}
-}
-
 // The settings are from a file as a Windows editor writes it.
 func TestServe(t *testing.T) {
 	t.Parallel()
