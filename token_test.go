@@ -64,6 +64,7 @@ func TestRefusedGrants(t *testing.T) {
 		body := fmt.Sprintf(`{"error":%s,"error_description":%q}`, code, standintest.Canary)
 		return standintest.Answer(400, "application/json", body)
 	}
+	paused := standintest.WithHeader("Retry-After", "12", oauthError(`"invalid_client"`))
 	html := standintest.Answer(200, "text/html", "<p>"+standintest.Canary)
 	for _, test := range []struct {
 		name  string
@@ -82,6 +83,7 @@ func TestRefusedGrants(t *testing.T) {
 		{"404", standintest.Status(404), upstream.Refused, "status 404 without a known error code"},
 		{"503", standintest.Status(503), upstream.Refused, "status 503: IMS has a problem"},
 		{"429", standintest.Throttle("12"), upstream.Throttled, "asked to wait 12 s"},
+		{"both", paused, upstream.Refused, "make a new one (asked to wait 12 s)"},
 		{"HTML", html, upstream.Nonsense, "check " + prefix + "AUTHORITY"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

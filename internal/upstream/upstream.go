@@ -15,7 +15,6 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -44,7 +43,7 @@ const (
 	Unreachable Kind = "unreachable" // there was no answer
 	Slow        Kind = "slow"        // there was none in time
 	Refused     Kind = "refused"     // the answer was no
-	Throttled   Kind = "throttled"   // the answer was 429, or asked for a pause
+	Throttled   Kind = "throttled"   // the answer was 429
 	Nonsense    Kind = "nonsense"    // the answer broke the protocol
 )
 
@@ -53,13 +52,14 @@ const (
 type Error struct {
 	Kind  Kind
 	Text  string
-	Pause time.Duration // that the other side asked for, 0 for none
+	pause time.Duration
 }
 
 func (e *Error) Error() string { return e.Text }
 
-// RetryAfter returns the pause, as package fresh needs it.
-func (e *Error) RetryAfter() time.Duration { return e.Pause }
+// RetryAfter returns the pause that the other side asked for, 0 for none. Package fresh
+// looks for this method.
+func (e *Error) RetryAfter() time.Duration { return e.pause }
 
 // Transport makes connections over TLS 1.2 or newer, through the proxy that HTTPS_PROXY
 // names, trusting the given roots (nil: the system's). It names the program and its
@@ -99,36 +99,53 @@ func checkProxy(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Respo
 		"status %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))}
 }
 
-// An Answer is a whole answer that is neither a redirect nor asks for a pause.
+// An Answer is a whole answer; its status is neither a redirect nor 429.
 type Answer struct {
 	Host   string // that was asked
 	Status int
 	Body   []byte
+	pause  time.Duration // that it asks for with Retry-After, 0 for none
+}
+
+// Errorf returns the [*Error] of this answer, with its host and its pause. The formatted
+// text must not come from the other side.
+func (a Answer) Errorf(kind Kind, format string, args ...any) error {
+	text := a.Host + ": " + fmt.Sprintf(format, args...)
+	if a.pause > 0 {
+		text += fmt.Sprintf(" (asked to wait %.0f s)", a.pause.Seconds())
+	}
+	return &Error{kind, text, a.pause}
 }
 
 // Do sends the request and reads its whole answer, of at most 1 MiB and within 10 s. It
 // follows no redirect: where keys and tokens come from is a setting, not the other
 // side's choice. Its errors are of type [*Error], or [context.Canceled].
 func Do(transport http.RoundTripper, req *http.Request) (Answer, error) {
-	var answered atomic.Bool
+	var begun atomic.Bool // the answer has
 	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GotFirstResponseByte: func() { answered.Store(true) },
+		GotFirstResponseByte: func() { begun.Store(true) },
 	})
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	answer := Answer{Host: req.URL.Host}
 	resp, err := transport.RoundTrip(req.WithContext(ctx))
 	if err != nil {
-		return answer, answer.failed(req.Context(), err, answered.Load())
+		return answer, answer.failed(err, begun.Load())
 	}
 	defer resp.Body.Close()
 	answer.Status = resp.StatusCode
-	if err := answer.check(resp.Header); err != nil {
-		return answer, err
+	if answer.Status != http.StatusOK {
+		answer.pause = retryAfter(resp.Header.Get("Retry-After"), time.Now())
+	}
+	if answer.Status == http.StatusTooManyRequests {
+		return answer, answer.Errorf(Throttled, "status 429")
+	}
+	if answer.Status/100 == 3 {
+		return answer, answer.Errorf(Nonsense, "status %d: redirects are not followed", answer.Status)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	if err != nil {
-		return answer, answer.failed(req.Context(), err, true)
+		return answer, answer.failed(err, true)
 	}
 	if len(body) > maxBody {
 		return answer, answer.Errorf(Nonsense, "the answer is longer than 1 MiB")
@@ -137,80 +154,45 @@ func Do(transport http.RoundTripper, req *http.Request) (Answer, error) {
 	return answer, nil
 }
 
-// check refuses a redirect, and an answer that is 429 or asks for a pause.
-func (a Answer) check(header http.Header) error {
-	pause := retryAfter(header.Get("Retry-After"), time.Now())
-	switch {
-	case a.Status == http.StatusTooManyRequests, a.Status != http.StatusOK && pause > 0:
-		return &Error{Throttled, fmt.Sprintf("%s: status %d (asked to wait %.0f s)",
-			a.Host, a.Status, pause.Seconds()), pause}
-	case a.Status/100 == 3:
-		return a.Errorf(Nonsense, "status %d: redirects are not followed", a.Status)
-	}
-	return nil
-}
-
-// Errorf returns the [*Error] of this answer: the host, a colon and the formatted text,
-// which must not come from the other side.
-func (a Answer) Errorf(kind Kind, format string, args ...any) error {
-	return &Error{Kind: kind, Text: a.Host + ": " + fmt.Sprintf(format, args...)}
-}
-
-// failed returns the error of a request that failed with err; answered says whether the
-// answer had begun. If the caller canceled the request, that is the reason.
-func (a Answer) failed(ctx context.Context, err error, answered bool) error {
-	if errors.Is(ctx.Err(), context.Canceled) {
-		return ctx.Err()
-	}
-	kind, text := explain(err, answered)
-	return a.Errorf(kind, "%s", text)
-}
-
-// explain describes err in words of our own: errors of the network, of TLS and of HTTP
-// quote what the other side sent. Of several descriptions that fit, the first is the
-// most precise one.
-func explain(err error, answered bool) (Kind, string) {
+// failed returns the error of a request that ended with err, in words of our own: errors
+// of the network, of TLS and of HTTP quote what the other side sent. begun says whether
+// an answer had begun. Of several cases that fit, the first is the most precise one.
+func (a Answer) failed(err error, begun bool) error {
+	proxy, _ := errors.AsType[*Error](err) // of checkProxy
 	op, _ := errors.AsType[*net.OpError](err)
-	network, _ := errors.AsType[net.Error](err)
 	lookUp, _ := errors.AsType[*net.DNSError](err)
-	proxy, _ := errors.AsType[*Error](err)
 	switch {
-	case proxy != nil: // of checkProxy
-		return proxy.Kind, proxy.Text
+	case errors.Is(err, context.Canceled): // by the caller
+		return context.Canceled
+	case proxy != nil:
+		return a.Errorf(proxy.Kind, "%s", proxy.Text)
 	case op != nil && op.Op == "proxyconnect":
-		return Unreachable, "cannot be reached through the proxy (HTTPS_PROXY)"
+		return a.Errorf(Unreachable, "cannot be reached through the proxy (HTTPS_PROXY)")
 	case lookUp != nil && lookUp.IsTimeout:
-		return Unreachable, "name look-up timed out: check the nameservers, and the network"
+		return a.Errorf(Unreachable, "name look-up timed out: check the nameservers, and the network")
 	case lookUp != nil:
-		return Unreachable, "no such host, or no DNS: check the spelling, and the network"
-	case errors.As(err, new(x509.UnknownAuthorityError)), errors.As(err, new(x509.SystemRootsError)):
-		return Unreachable, "certificate signed by an unknown authority: install it in this " +
-			"machine's CA store (on Linux: ca-certificates, or SSL_CERT_FILE)"
-	case errors.As(err, new(x509.HostnameError)):
-		return Unreachable, "certificate is for another name: check the spelling of the host"
-	case errors.As(err, new(x509.CertificateInvalidError)):
-		return Unreachable, "certificate is expired, or not valid for this use: " +
-			"check this machine's clock too"
+		return a.Errorf(Unreachable, "no such host, or no DNS: check the spelling, and the network")
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		return a.Errorf(Unreachable, "certificate is not accepted: check this machine's CA store "+
+			"(on Linux: ca-certificates, or SSL_CERT_FILE), its clock, and the spelling of the host")
 	case errors.As(err, new(tls.RecordHeaderError)):
-		return Unreachable, "not a TLS server: check the host and the port"
+		return a.Errorf(Unreachable, "not a TLS server: check the host and the port")
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return Unreachable, "connection refused: check the host and the port"
+		return a.Errorf(Unreachable, "connection refused: check the host and the port")
 	case op != nil && op.Op == "dial" && op.Timeout():
-		return Unreachable, "no connection within 8s: check the network, a firewall, and the proxy"
-	case network != nil && network.Timeout():
-		return Slow, "no answer within 10s: check the network, and the proxy"
-	case answered && op == nil:
-		return Nonsense, "the answer is not HTTP, or was cut short: check the host and the port"
+		return a.Errorf(Unreachable, "no connection within 8s: check the network, and a firewall")
+	case errors.Is(err, context.DeadlineExceeded):
+		return a.Errorf(Slow, "no answer within 10s: check the network, and the proxy")
+	case begun:
+		return a.Errorf(Nonsense, "the answer is not HTTP, or was cut short: check the host and the port")
 	}
-	return Unreachable, "connection failed: check the network, and the proxy"
+	return a.Errorf(Unreachable, "connection failed: check the network, and the proxy")
 }
 
-// retryAfter reads a Retry-After (RFC 9110 §10.2.3), seconds or a date, as the
-// time to wait from now, at most maxPause. What is neither, or past, is 0.
+// retryAfter reads a Retry-After (RFC 9110 §10.2.3), seconds or a date, as the time to
+// wait from now, at most maxPause. What is neither, or past, is 0.
 func retryAfter(value string, now time.Time) time.Duration {
-	if strings.Trim(value, "0123456789") == "" {
-		// 0 without a digit, the largest uint64 with too many
-		seconds, _ := strconv.ParseUint(value, 10, 64)
+	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil {
 		return time.Duration(min(seconds, uint64(maxPause/time.Second))) * time.Second
 	}
 	at, _ := http.ParseTime(value) // the zero time if it is no date

@@ -4,10 +4,18 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/x509"
+	"errors"
 	"io"
+	"log"
+	"net"
 	"net/http"
-	"strconv"
+	"net/http/httptest"
+	"net/url"
+	"os"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,118 +23,170 @@ import (
 	"itwin-token-server/internal/standin/standintest"
 )
 
-// ok begins an answer, which ends with the connection.
-const ok = "HTTP/1.1 200 OK\r\n\r\n"
+// proxy is what the environment says. net/http reads it once.
+const proxy = "http://proxy.test:3128"
 
-// compressed returns an answer with the text compressed.
-func compressed(text string) string {
+func TestMain(m *testing.M) {
+	os.Setenv("HTTPS_PROXY", proxy)
+	os.Setenv("NO_PROXY", "other.test")
+	os.Exit(m.Run())
+}
+
+// get requests the keys of a tenant.
+func get(ctx context.Context, transport http.RoundTripper, host string) (Answer, error) {
+	req := httptest.NewRequestWithContext(ctx, "GET", "https://"+host+"/.well-known/jwks.json", nil)
+	return Do(transport, req)
+}
+
+// wantError wants an [*Error] of the kind that names the host and has these words.
+func wantError(t *testing.T, err error, kind Kind, host, words string) *Error {
+	t.Helper()
+	failed, ok := errors.AsType[*Error](err)
+	if !ok {
+		t.Fatalf("got %v, want an *Error with %s", err, words)
+	}
+	text := failed.Error()
+	if failed.Kind != kind || !strings.HasPrefix(text, host+": ") || !strings.Contains(text, words) {
+		t.Errorf("got %s (%s), want %s: … %s … (%s)", text, failed.Kind, host, words, kind)
+	}
+	if strings.Contains(text, standintest.Canary) {
+		t.Errorf("the error %q repeats what upstream sent", text)
+	}
+	return failed
+}
+
+// newServer returns a transport that trusts a new TLS server, and the server's host.
+func newServer(t *testing.T, handler http.HandlerFunc) (*agentTransport, string) {
+	t.Helper()
+	server := httptest.NewUnstartedServer(handler)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	return Transport(roots, "v1.2").(*agentTransport), server.Listener.Addr().String()
+}
+
+// A canned transport gives each request this result, for what no server of a test does.
+type canned struct {
+	resp *http.Response
+	err  error
+}
+
+func (c canned) RoundTrip(*http.Request) (*http.Response, error) { return c.resp, c.err }
+
+// compressed returns an answer with a compressed body.
+func compressed(body string) string {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
-	io.WriteString(w, text)
+	io.WriteString(w, body)
 	w.Close()
-	return "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + b.String()
+	return ok + "Content-Encoding: gzip\r\n\r\n" + b.String()
 }
+
+// getAnswer requests the keys from a server that sends this, and then hangs up.
+func getAnswer(t *testing.T, sent string) (Answer, error) {
+	t.Helper()
+	transport, host := newServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.UserAgent() != "itwin-token-server/v1.2" || !r.Close { // one connection a request
+			t.Errorf("the request's header is %v, closing: %v", r.Header, r.Close)
+		}
+		if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			io.WriteString(conn, sent)
+			conn.Close()
+		}
+	})
+	return get(t.Context(), transport, host)
+}
+
+// The beginning of an answer, and a line of its header.
+const (
+	ok   = "HTTP/1.1 200 OK\r\n"
+	wait = "Retry-After: 12\r\n"
+)
 
 func TestAnswers(t *testing.T) {
 	longest := strings.Repeat("x", maxBody)
 	for _, test := range []struct {
-		name   string
-		answer string
-		status int
-		body   string
+		name, sent string
+		status     int
+		body       string
+		pause      time.Duration // of the caller's error about it
 	}{
-		{"short", ok + "{}", 200, "{}"},
-		{"as long as allowed", ok + longest, 200, longest},
-		{"compressed", compressed("{}"), 200, "{}"},
-		{"compressed, as long as allowed", compressed(longest), 200, longest},
-		{"with a BOM", ok + "\xef\xbb\xbf{}", 200, "{}"},
-		{"no content", "HTTP/1.1 204 No Content\r\n\r\n", 204, ""},
-		{"a refusal", "HTTP/1.1 403 Forbidden\r\n\r\nno", 403, "no"},
-		{"a pause after success", "HTTP/1.1 200 OK\r\nRetry-After: 12\r\n\r\n{}", 200, "{}"},
-		{"no pause", "HTTP/1.1 503 Service Unavailable\r\nRetry-After: soon\r\n\r\n", 503, ""},
+		{"as long as allowed", ok + "\r\n" + longest, 200, longest, 0},
+		{"compressed", compressed(longest), 200, longest, 0},
+		{"with a BOM", ok + "\r\n\xef\xbb\xbf{}", 200, "{}", 0},
+		{"with a pause", ok + wait + "\r\n{}", 200, "{}", 0},
+		{"204 and a pause", "HTTP/1.1 204 x\r\n" + wait + "\r\n", 204, "", 12 * time.Second},
+		{"400 and a pause", "HTTP/1.1 400 x\r\n" + wait + "\r\nno", 400, "no", 12 * time.Second},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			transport, host := newServer(t, test.answer)
-			got, err := get(t.Context(), transport, host)
-			if err != nil || got.Status != test.status || string(got.Body) != test.body {
-				t.Errorf("got %d and %d bytes (%v), want %d and %d bytes",
-					got.Status, len(got.Body), err, test.status, len(test.body))
-			}
-			if got.Host != host {
-				t.Errorf("the host is %q, want %q", got.Host, host)
-			}
-		})
+		got, err := getAnswer(t, test.sent)
+		if err != nil || got.Status != test.status || string(got.Body) != test.body {
+			t.Errorf("%s: got %d and %d bytes (%v), want %d and %d bytes", test.name,
+				got.Status, len(got.Body), err, test.status, len(test.body))
+		}
+		failed := wantError(t, got.Errorf(Refused, "no"), Refused, got.Host, "no")
+		if pause := failed.RetryAfter(); pause != test.pause {
+			t.Errorf("%s: a pause of %v, want %v", test.name, pause, test.pause)
+		}
 	}
 }
 
-func TestNonsenseAndPauses(t *testing.T) {
-	status := func(status, header string) string {
-		return "HTTP/1.1 " + status + " " + standintest.Canary + "\r\n" + header + "\r\n\r\n"
-	}
+func TestRefusedAnswers(t *testing.T) {
+	const pause = 12 * time.Second
 	tooLong := strings.Repeat("x", maxBody+1)
-	pause := 12 * time.Second
+	redirect := "HTTP/1.1 307 x\r\nLocation: https://a.test/\r\n"
 	for _, test := range []struct {
-		name   string
-		answer string
-		kind   Kind
-		pause  time.Duration
-		words  string
+		sent  string
+		kind  Kind
+		words string
+		pause time.Duration
 	}{
-		{"too long", ok + tooLong, Nonsense, 0, "longer than 1 MiB"},
-		{"a gzip bomb", compressed(strings.Repeat("x", 2<<20)), Nonsense, 0, "longer than 1 MiB"},
-		{"not gzip", status("200", "Content-Encoding: gzip") + "{}", Nonsense, 0, "not HTTP"},
-		{"cut short", status("200", "Content-Length: 9") + "{", Nonsense, 0, "cut short"},
-		{"no HTTP", standintest.Canary + "\r\n", Nonsense, 0, "not HTTP"},
-		{"a broken header", status("200", standintest.Canary), Nonsense, 0, "not HTTP"},
-		{"a header cut short", "HTTP/1.1 200 OK\r\nDate: ", Nonsense, 0, "cut short"},
-		{"a long header", status("200", "A: "+tooLong[:128<<10]), Nonsense, 0, "not HTTP"},
-		{"a broken chunk", status("200", "Transfer-Encoding: chunked") + "zz", Nonsense, 0, "not HTTP"},
-		{"a redirect", status("307", "Location: https://a.test/"), Nonsense, 0, "status 307: redirects"},
-		{"not modified", status("304", ""), Nonsense, 0, "status 304: redirects"},
-		{"no answer", "", Unreachable, 0, "connection failed"},
-		{"429", status("429", ""), Throttled, 0, "status 429"},
-		{"429 with a pause", status("429", "Retry-After: 12"), Throttled, pause, "wait 12 s"},
-		{"503 with a pause", status("503", "Retry-After: 12") + tooLong, Throttled, pause, "wait 12 s"},
-		{"204 with a pause", status("204", "Retry-After: 12"), Throttled, pause, "wait 12 s"},
-		{"a redirect with a pause", status("307", "Retry-After: 12"), Throttled, pause, "wait 12 s"},
+		{ok + "\r\n" + tooLong, Nonsense, "longer than 1 MiB", 0},
+		{compressed(tooLong), Nonsense, "longer than 1 MiB", 0},
+		{ok + "Content-Encoding: gzip\r\n\r\n{}", Nonsense, "not HTTP", 0},
+		{ok + "Content-Length: 9\r\n\r\n{", Nonsense, "cut short", 0},
+		{standintest.Canary + "\r\n", Nonsense, "not HTTP", 0},
+		{ok + standintest.Canary + "\r\n\r\n", Nonsense, "not HTTP", 0},
+		{ok + "A: " + tooLong[:128<<10] + "\r\n\r\n", Nonsense, "not HTTP", 0},
+		{"", Unreachable, "connection failed", 0},
+		{redirect + "\r\n", Nonsense, "status 307: redirects are not followed", 0},
+		{redirect + wait + "\r\n", Nonsense, "status 307", pause},
+		{"HTTP/1.1 503 x\r\n" + wait + "\r\n" + tooLong, Nonsense, "longer than 1 MiB", pause},
+		{"HTTP/1.1 429 x\r\n" + wait + "\r\n", Throttled, "status 429 (asked to wait 12 s)", pause},
+		{"HTTP/1.1 429 x\r\n\r\n", Throttled, "status 429", 0},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			transport, host := newServer(t, test.answer)
-			_, err := get(t.Context(), transport, host)
-			failed := wantError(t, err, test.kind, host, test.words)
-			if got := failed.RetryAfter(); got != test.pause {
-				t.Errorf("a pause of %v, want %v", got, test.pause)
-			}
-		})
+		got, err := getAnswer(t, test.sent)
+		failed := wantError(t, err, test.kind, got.Host, test.words)
+		asked := strings.Contains(failed.Text, "asked to wait")
+		if failed.RetryAfter() != test.pause || asked != (test.pause > 0) {
+			t.Errorf("%s: a pause of %v, want %v", failed, failed.RetryAfter(), test.pause)
+		}
 	}
 }
 
 func TestNoMoreIsReadThanIsKept(t *testing.T) {
-	text := strings.NewReader(strings.Repeat("x", 2*maxBody))
-	transport := roundTrip(func(*http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(text)}, nil
-	})
-	_, err := get(t.Context(), transport, "upstream.test")
-	wantError(t, err, Nonsense, "upstream.test", "longer than 1 MiB")
-	if read := 2*maxBody - text.Len(); read > maxBody+1 {
+	body := strings.NewReader(strings.Repeat("x", 2*maxBody))
+	resp := &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(body)}
+	get(t.Context(), canned{resp: resp}, "auth0.test")
+	if read := 2*maxBody - body.Len(); read > maxBody+1 {
 		t.Errorf("%d bytes are read, want at most %d", read, maxBody+1)
 	}
 }
 
 func TestTimeout(t *testing.T) {
 	s := standintest.New(t)
-	tooLate := 10*time.Second + time.Millisecond
+	const second = time.Second
 	for _, test := range []struct {
 		name   string
 		fault  standintest.Fault
 		cancel time.Duration // when the caller cancels the request
 		want   time.Duration
 	}{
-		{"no answer", standintest.Hang(), time.Minute, 10 * time.Second},
-		{"a late answer", standintest.Delay(tooLate), time.Minute, 10 * time.Second},
-		{"a byte a second", standintest.Drip(time.Second), time.Minute, 10 * time.Second},
-		{"canceled before the answer", standintest.Hang(), 3 * time.Second, 3 * time.Second},
-		{"canceled within the answer", standintest.Drip(time.Second), 3 * time.Second, 3 * time.Second},
+		{"no answer", standintest.Hang(), time.Minute, 10 * second},
+		{"a byte a second", standintest.Drip(second), time.Minute, 10 * second},
+		{"canceled before the answer", standintest.Hang(), 3 * second, 3 * second},
+		{"canceled within the answer", standintest.Drip(second), 3 * second, 3 * second},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s.Tenant.Misbehave(test.fault)
@@ -150,16 +210,11 @@ func TestTimeout(t *testing.T) {
 func TestRetryAfter(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 700_000_000, time.UTC)
 	for value, want := range map[string]time.Duration{
-		"0": 0, "1": time.Second, "007": 7 * time.Second, "300": maxPause, "301": maxPause,
-		"99999999999999999999": maxPause, "20000000000000000000A": 0,
-		"": 0, "-1": 0, "+1": 0, "1.5": 0, "1e3": 0, "1_0": 0, "12s": 0, "soon": 0, "٣": 0,
-
-		"Fri, 02 Jan 2026 03:04:17 GMT":  11300 * time.Millisecond,
-		"Friday, 02-Jan-26 03:04:17 GMT": 11300 * time.Millisecond,
-		"Fri Jan  2 03:04:17 2026":       11300 * time.Millisecond,
-		"Fri, 02 Jan 2026 03:04:05 GMT":  0, // past
-		"Fri, 02 Jan 2099 03:04:05 GMT":  maxPause,
-		"2026-01-02T03:04:17Z":           0,
+		"0": 0, "1": time.Second, "300": maxPause, "301": maxPause, "9999999999999": maxPause,
+		"": 0, "-1": 0, "+1": 0, "1.5": 0, "1e3": 0, "1_0": 0, "12s": 0, "soon": 0,
+		"Fri, 02 Jan 2026 03:04:17 GMT": 11300 * time.Millisecond,
+		"Fri, 02 Jan 2026 03:04:05 GMT": 0, // past
+		"Fri, 02 Jan 2099 03:04:05 GMT": maxPause,
 	} {
 		if got := retryAfter(value, now); got != want {
 			t.Errorf("retryAfter(%q) = %v, want %v", value, got, want)
@@ -167,16 +222,89 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-func FuzzRetryAfter(f *testing.F) {
-	for _, value := range []string{"12", "-1", "Fri, 02 Jan 2026 03:04:17 GMT", "12, 13", " 12"} {
-		f.Add(value)
+func TestUnreachable(t *testing.T) {
+	want := func(transport http.RoundTripper, host, words string) {
+		t.Helper()
+		_, err := get(t.Context(), transport, host)
+		wantError(t, err, Unreachable, host, words)
 	}
-	f.Fuzz(func(t *testing.T, value string) {
-		got := retryAfter(value, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
-		_, notDate := http.ParseTime(value)
-		_, notNumber := strconv.ParseFloat(value, 64)
-		if got < 0 || got > maxPause || notDate != nil && notNumber != nil && got != 0 {
-			t.Errorf("retryAfter(%q) = %v, want 0 to %v, and 0 for nonsense", value, got, maxPause)
+	trusting, host := newServer(t, http.NotFound)
+	trusting.TLSClientConfig.RootCAs = x509.NewCertPool()
+	want(trusting, host, "certificate is not accepted")
+
+	plain := httptest.NewServer(http.NotFoundHandler())
+	host = plain.Listener.Addr().String()
+	want(Transport(nil, ""), host, "not a TLS server")
+	plain.Close()
+	want(Transport(nil, ""), host, "connection refused")
+
+	timeout := &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ETIMEDOUT)}
+	want(canned{err: timeout}, "auth0.test", "no connection within 8s")
+	want(canned{err: errors.New(standintest.Canary)}, "auth0.test", "connection failed")
+}
+
+func TestProxy(t *testing.T) {
+	const host = "tenant.auth0.test"
+	transport := Transport(nil, "v1.2").(*agentTransport)
+	req := httptest.NewRequest(http.MethodGet, "https://"+host+"/", nil)
+	if got, err := transport.Proxy(req); err != nil || got == nil || got.String() != proxy {
+		t.Errorf("the proxy is %v (%v), want HTTPS_PROXY's %s", got, err, proxy)
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if got := r.UserAgent(); got != "itwin-token-server/v1.2" {
+			t.Errorf("the proxy sees the User-Agent %q", got)
 		}
-	})
+		http.Error(w, standintest.Canary, 407)
+	}))
+	transport.Transport.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(server.URL) }
+	_, err := get(t.Context(), transport, host)
+	wantError(t, err, Unreachable, host, "the proxy (HTTPS_PROXY) refused to connect: status 407 ")
+	server.Close()
+	_, err = get(t.Context(), transport, host)
+	wantError(t, err, Unreachable, host, "cannot be reached through the proxy (HTTPS_PROXY)")
+}
+
+// newResolver returns a resolver whose nameservers do not answer the first queries, and
+// say to all others that the name does not exist (RFC 1035 §4.1.1).
+func newResolver(silent int32) *net.Resolver {
+	var queries atomic.Int32
+	dial := func(context.Context, string, string) (net.Conn, error) {
+		client, server := net.Pipe()
+		if queries.Add(1) > silent {
+			go func() {
+				query := make([]byte, 512) // the message's length in two bytes, and the message
+				n, _ := server.Read(query)
+				query[2+2] |= 0x80 // it is a response,
+				query[2+3] = 3     // with the code for "name error"
+				server.Write(query[:n])
+			}()
+		}
+		return client, nil
+	}
+	return &net.Resolver{PreferGo: true, Dial: dial}
+}
+
+// Go's resolver waits 5 s for an answer, then it asks the next nameserver, or the same
+// one again if there is only one.
+func TestSilentNameserver(t *testing.T) {
+	newResolver(0).LookupHost(t.Context(), "a.test") // package net makes channels: not in a bubble
+	resolver := net.DefaultResolver
+	defer func() { net.DefaultResolver = resolver }()
+	for silent, words := range map[int32]string{
+		2:    "no such host", // the first is silent: a query for IPv4 and one for IPv6
+		1000: "name look-up timed out",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			net.DefaultResolver = newResolver(silent)
+			transport := Transport(nil, "").(*agentTransport)
+			transport.Proxy = nil
+			begun := time.Now()
+			_, err := get(t.Context(), transport, "auth0.test")
+			wantError(t, err, Unreachable, "auth0.test", words)
+			if took := time.Since(begun); took > connectTimeout {
+				t.Errorf("took %v, want at most %v", took, connectTimeout)
+			}
+			time.Sleep(10 * time.Second) // the resolver's goroutines end
+		})
+	}
 }
