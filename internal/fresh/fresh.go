@@ -10,7 +10,7 @@
 //   - It succeeded: the next one starts when the value is to be renewed, well before it
 //     expires.
 //   - It failed: the next one starts after a back-off of 1 s, which each further failure
-//     doubles, up to 30 s. A value that has not expired keeps serving meanwhile.
+//     doubles, up to a limit. A value that has not expired keeps serving meanwhile.
 //   - It failed, and the remote asked for a pause (Retry-After): the next one starts
 //     when the pause has ended. Nothing cuts a pause short.
 //
@@ -28,8 +28,8 @@ import (
 	"time"
 )
 
-// ErrNotFetched is the reason for a missing value when no fetch has failed: the last
-// value expired before its renewal.
+// ErrNotFetched is why a reader got no value if the last fetch did not fail: its value
+// has expired, for example while a laptop slept, and the next one is not fetched yet.
 var ErrNotFetched = errors.New("not fetched yet")
 
 // An Error is why a reader got no value, and when it may ask again.
@@ -60,7 +60,7 @@ type Config[T any] struct {
 	// readers see the result. A fetch that Run's context interrupted is not reported.
 	Report func(took time.Duration, err error)
 
-	// MaxBackoff is the longest back-off while there is no value to serve; 0 means 30 s.
+	// MaxBackoff is the longest back-off; 0 means 30 s.
 	MaxBackoff time.Duration
 }
 
@@ -68,11 +68,12 @@ type Config[T any] struct {
 type Value[T any] struct {
 	config  Config[T]
 	state   atomic.Pointer[state[T]]      // written by Run only
-	left    func(time.Time) time.Duration // Until, or a test's clock
 	backoff time.Duration                 // the last one, 0 after a success; used by Run only
+	left    func(time.Time) time.Duration // Until, or a test's clock
 }
 
-// A state is what readers see. It never changes once it is published.
+// A state is what readers see. It never changes once it is published. The next fetch is
+// the one in progress, if there is one.
 type state[T any] struct {
 	value  T
 	begun  time.Time // beginning of the value's fetch; zero: there has been no value
@@ -81,13 +82,12 @@ type state[T any] struct {
 	err      error         // of the last fetch; nil if it succeeded
 	fetching bool          // the next fetch is in progress
 	ended    chan struct{} // closed when the next fetch has ended
+	asked    chan struct{} // tells Run that a reader wants the next fetch
 
-	// When the next fetch starts. A pause is not cut short: then all three are its end.
+	// When the next fetch starts. During a pause all three are its end.
 	planned  time.Time // if no reader asks
 	forGet   time.Time // if a Get without a value asks
-	forNewer time.Time // if a Newer asks
-
-	asked chan time.Time // one of the above: a reader asks the next fetch to start then
+	forNewer time.Time // if a Newer asks; never before forGet
 }
 
 // New returns a value that has not been fetched. Readers already wait for its first
@@ -116,7 +116,7 @@ func (v *Value[T]) Get(ctx context.Context) (T, error) {
 	if v.usable(s) {
 		return s.value, nil
 	}
-	s.ask(s.forGet)
+	s.ask()
 	return s.failed(s.forGet)
 }
 
@@ -130,7 +130,7 @@ func (v *Value[T]) Get(ctx context.Context) (T, error) {
 func (v *Value[T]) Newer(ctx context.Context) (T, error) {
 	s := v.state.Load()
 	if s.fetching || v.left(s.forNewer) <= 0 {
-		s.ask(s.forNewer)
+		s.ask()
 		s = v.await(ctx, s)
 	}
 	if s.err == nil && v.usable(s) {
@@ -139,14 +139,23 @@ func (v *Value[T]) Newer(ctx context.Context) (T, error) {
 	return s.failed(s.forNewer)
 }
 
-// await waits until the fetch after s has ended, and returns the state that it made. If
-// ctx ends first, it returns a state with that error and no value.
+// await waits for the end of the next fetch, and returns the state that it made. If ctx
+// ends first, the state has only that error.
 func (v *Value[T]) await(ctx context.Context, s *state[T]) *state[T] {
 	select {
 	case <-s.ended:
 		return v.state.Load()
 	case <-ctx.Done():
 		return &state[T]{err: ctx.Err()}
+	}
+}
+
+// ask asks Run to start the next fetch at s.forGet, or now if that is past. It does
+// nothing if the fetch is in progress, or another reader has asked.
+func (s *state[T]) ask() {
+	select {
+	case s.asked <- struct{}{}:
+	default:
 	}
 }
 
@@ -158,21 +167,10 @@ func (s *state[T]) failed(retry time.Time) (none T, err error) {
 // usable reports whether the state's value may be served now.
 func (v *Value[T]) usable(s *state[T]) bool { return v.left(s.expiry) > 0 }
 
-// ask asks Run to start the next fetch at the time given, which is one of s. Another
-// reader's request that Run has not seen yet has the same effect: forGet is never
-// after forNewer, and Newer asks only when its time has come.
-func (s *state[T]) ask(start time.Time) {
-	select {
-	case s.asked <- start:
-	default:
-	}
-}
-
 // Until returns the time left until t by the monotonic or by the wall clock, whichever
 // is less: the first stands still while the machine sleeps, the second can be set back.
 func Until(t time.Time) time.Duration {
-	now := time.Now()
-	return timeLeft(t, now, now.Round(0))
+	return timeLeft(t, time.Now(), time.Now().Round(0))
 }
 
 // timeLeft is Until with both clocks given. Sub uses the wall clock if one of the times

@@ -13,7 +13,7 @@ const (
 	// that an outage does not become a flood.
 	minGap = time.Second
 
-	// maxBackoff is short enough for a recovery to be noticed soon.
+	// maxBackoff is short enough for a recovery to be noticed soon without readers.
 	maxBackoff = 30 * time.Second
 
 	// newerInterval is the time from a fetch's beginning to that of one for Newer at
@@ -34,12 +34,11 @@ func (v *Value[T]) Run(ctx context.Context) {
 	}
 }
 
-// fetch makes one fetch and publishes its result.
+// fetch makes one fetch. It publishes one state before it and one after it.
 func (v *Value[T]) fetch(ctx context.Context) {
-	s := *v.state.Load()
-	busy := s
-	busy.fetching = true
-	v.state.Store(&busy)
+	during := *v.state.Load()
+	during.fetching = true
+	v.state.Store(&during)
 
 	begun := time.Now()
 	value, term, err := v.config.Fetch(ctx)
@@ -48,40 +47,15 @@ func (v *Value[T]) fetch(ctx context.Context) {
 		v.config.Report(took, err)
 	}
 
-	s.err, s.fetching = err, false
-	s.ended, s.asked = make(chan struct{}), make(chan time.Time, 1)
+	after := during // with the value that it had, if the fetch failed
+	after.err, after.fetching = err, false
+	after.ended, after.asked = make(chan struct{}), make(chan struct{}, 1)
 	if err == nil {
-		s.value, s.begun, s.expiry = value, begun, begun.Add(term.Until)
+		after.value, after.begun, after.expiry = value, begun, begun.Add(term.Until)
 	}
-	v.plan(&s, begun, took, term.Renew)
-	v.state.Store(&s)
-	close(busy.ended) // only now: its waiters must find the result
-}
-
-// plan sets when the next fetch starts. The last one began at begun and ended took
-// later; if it succeeded, its value is to be renewed after renew. All durations are
-// counted from begun.
-func (v *Value[T]) plan(s *state[T], begun time.Time, took, renew time.Duration) {
-	pause := retryAfter(s.err)
-	first := took + max(pause, minGap)
-	planned := first
-	if s.err == nil {
-		v.backoff, planned = 0, jitter(renew)
-	} else if pause == 0 {
-		v.backoff = min(max(2*v.backoff, minGap), v.longestBackoff(s))
-		planned = took + jitter(v.backoff)
-	}
-	planned = max(planned, first)
-	s.planned, s.forGet = begun.Add(planned), begun.Add(first)
-	s.forNewer = begun.Add(min(max(newerInterval, first), planned))
-}
-
-// longestBackoff depends on whether there is a value to serve.
-func (v *Value[T]) longestBackoff(s *state[T]) time.Duration {
-	if v.usable(s) {
-		return maxBackoff
-	}
-	return cmp.Or(v.config.MaxBackoff, maxBackoff)
+	v.plan(&after, begun, took, term.Renew)
+	v.state.Store(&after)
+	close(during.ended) // only now: its waiters must find the result
 }
 
 // pausing is an error that asks for a pause.
@@ -90,12 +64,24 @@ type pausing interface {
 	RetryAfter() time.Duration
 }
 
-// retryAfter returns the pause that the remote asked for, 0 for none.
-func retryAfter(err error) time.Duration {
-	if asks, ok := errors.AsType[pausing](err); ok {
-		return asks.RetryAfter()
+// plan sets when the next fetch starts. It counts from the beginning of the last one,
+// which took so long. If that succeeded, its value is to be renewed after renew.
+func (v *Value[T]) plan(s *state[T], begun time.Time, took, renew time.Duration) {
+	var pause time.Duration
+	if asks, ok := errors.AsType[pausing](s.err); ok {
+		pause = asks.RetryAfter()
 	}
-	return 0
+	earliest := took + max(pause, minGap)
+	planned := earliest // after a pause
+	if s.err == nil {
+		v.backoff = 0
+		planned = max(earliest, jitter(renew))
+	} else if pause == 0 {
+		v.backoff = min(max(2*v.backoff, minGap), cmp.Or(v.config.MaxBackoff, maxBackoff))
+		planned = max(earliest, took+jitter(v.backoff))
+	}
+	s.planned, s.forGet = begun.Add(planned), begun.Add(earliest)
+	s.forNewer = begun.Add(min(max(earliest, newerInterval), planned))
 }
 
 // jitter takes up to a tenth off d, so that replicas that started together spread.
@@ -110,8 +96,9 @@ func (v *Value[T]) sleep(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-s.asked:
+			start = s.forGet
 		case <-time.After(min(v.left(start), clockCheck)):
-		case start = <-s.asked: // never later than planned
 		}
 	}
 }
