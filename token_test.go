@@ -83,7 +83,7 @@ func TestRefusedGrants(t *testing.T) {
 		{"404", standintest.Status(404), upstream.Refused, "status 404 without a known error code"},
 		{"503", standintest.Status(503), upstream.Refused, "status 503: IMS has a problem"},
 		{"429", standintest.Throttle("12"), upstream.Throttled, "asked to wait 12 s"},
-		{"both", paused, upstream.Refused, "make a new one (asked to wait 12 s)"},
+		{"client and pause", paused, upstream.Refused, "make a new one (asked to wait 12 s)"},
 		{"HTML", html, upstream.Nonsense, "check " + prefix + "AUTHORITY"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

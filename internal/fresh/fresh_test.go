@@ -209,8 +209,8 @@ func wantGaps(t *testing.T, got, want []time.Duration) {
 	t.Helper()
 	for i, want := range want {
 		longest := want * time.Second
-		if shortest := max(longest*9/10, time.Second); got[i] < shortest || got[i] > longest {
-			t.Errorf("gap %d is %v, want %v to %v", i+1, got[i], shortest, longest)
+		if i >= len(got) || got[i] < max(longest*9/10, time.Second) || got[i] > longest {
+			t.Fatalf("gap %d of %v, want %v less up to a tenth", i+1, got, longest)
 		}
 	}
 }

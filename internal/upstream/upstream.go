@@ -95,8 +95,9 @@ func checkProxy(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Respo
 	if resp.StatusCode == http.StatusOK {
 		return nil
 	}
-	return &Error{Kind: Unreachable, Text: fmt.Sprintf("the proxy (HTTPS_PROXY) refused to connect: "+
-		"status %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))}
+	return &Error{Kind: Unreachable, Text: fmt.Sprintf(
+		"the proxy (HTTPS_PROXY) refused to connect: status %d %s",
+		resp.StatusCode, http.StatusText(resp.StatusCode))}
 }
 
 // An Answer is a whole answer; its status is neither a redirect nor 429.
@@ -121,7 +122,7 @@ func (a Answer) Errorf(kind Kind, format string, args ...any) error {
 // follows no redirect: where keys and tokens come from is a setting, not the other
 // side's choice. Its errors are of type [*Error], or [context.Canceled].
 func Do(transport http.RoundTripper, req *http.Request) (Answer, error) {
-	var begun atomic.Bool // the answer has
+	var begun atomic.Bool // whether the answer has
 	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
 		GotFirstResponseByte: func() { begun.Store(true) },
 	})
@@ -156,7 +157,7 @@ func Do(transport http.RoundTripper, req *http.Request) (Answer, error) {
 
 // failed returns the error of a request that ended with err, in words of our own: errors
 // of the network, of TLS and of HTTP quote what the other side sent. begun says whether
-// an answer had begun. Of several cases that fit, the first is the most precise one.
+// the answer had begun. If several cases fit, the first is the most precise one.
 func (a Answer) failed(err error, begun bool) error {
 	proxy, _ := errors.AsType[*Error](err) // of checkProxy
 	op, _ := errors.AsType[*net.OpError](err)

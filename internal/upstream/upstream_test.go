@@ -254,7 +254,7 @@ func TestProxy(t *testing.T) {
 		if got := r.UserAgent(); got != "itwin-token-server/v1.2" {
 			t.Errorf("the proxy sees the User-Agent %q", got)
 		}
-		http.Error(w, standintest.Canary, 407)
+		http.Error(w, standintest.Canary, http.StatusProxyAuthRequired)
 	}))
 	transport.Transport.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(server.URL) }
 	_, err := get(t.Context(), transport, host)
