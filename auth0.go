@@ -33,8 +33,8 @@ const (
 	keysRenew  = 5 * time.Minute
 	keysExpiry = 24 * time.Hour
 
-	// keysMaxBackoff is the longest pause between two fetches that fail: short enough
-	// to recover within 15 s of Auth0's return.
+	// keysMaxBackoff is the longest pause between two fetches while there are no keys:
+	// short enough to recover within 15 s of Auth0's return.
 	keysMaxBackoff = 4 * time.Second
 
 	unknownKeyTimeout = 3 * time.Second // of a request that waits for newer keys

@@ -60,7 +60,8 @@ type Config[T any] struct {
 	// readers see the result. A fetch that Run's context interrupted is not reported.
 	Report func(took time.Duration, err error)
 
-	// MaxBackoff is the longest back-off; 0 means 30 s.
+	// MaxBackoff is the longest back-off while there is no value to serve; 0 means 30 s.
+	// With a value it is 30 s.
 	MaxBackoff time.Duration
 }
 

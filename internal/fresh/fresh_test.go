@@ -199,7 +199,8 @@ func TestBackoff(t *testing.T) {
 			r.set(0, errDown)
 			before := len(r.fetches())
 			time.Sleep(5 * time.Minute)
-			wantGaps(t, r.gaps()[before:], want) // from 1 s again
+			withValue := []time.Duration{1, 2, 4, 8, 16, 30, 30} // whatever MaxBackoff is
+			wantGaps(t, r.gaps()[before:], withValue)
 		})
 	}
 }

@@ -77,7 +77,11 @@ func (v *Value[T]) plan(s *state[T], begun time.Time, took, renew time.Duration)
 		v.backoff = 0
 		planned = max(earliest, jitter(renew))
 	} else if pause == 0 {
-		v.backoff = min(max(2*v.backoff, minGap), cmp.Or(v.config.MaxBackoff, maxBackoff))
+		longest := maxBackoff
+		if !v.usable(s) {
+			longest = cmp.Or(v.config.MaxBackoff, maxBackoff)
+		}
+		v.backoff = min(max(2*v.backoff, minGap), longest)
 		planned = max(earliest, took+jitter(v.backoff))
 	}
 	s.planned, s.forGet = begun.Add(planned), begun.Add(earliest)
