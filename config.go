@@ -154,7 +154,7 @@ func (c *config) warnings(f *settings.Findings) (warnings []string) {
 	if c.Certificate == nil {
 		return warnings
 	}
-	if err := c.Certificate.Verify(); err != nil {
+	if err := c.Certificate.Verify(nil); err != nil {
 		warnings = append(warnings, prefix+"TLS_CERT_FILE: this machine would not accept the "+
 			"certificate, and phones may not: is the intermediate certificate in the file? "+
 			err.Error())

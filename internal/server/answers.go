@@ -5,26 +5,23 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"path"
 	"slices"
 	"strings"
 )
 
-// Headers that are always the same are made once, not for each answer.
+// The headers of most answers are made once, not for each of them.
 var (
 	always = http.Header{
 		"Cache-Control":          {"no-store"},
 		"X-Content-Type-Options": {"nosniff"},
 	}
-	varyOrigin = []string{"Origin"}
-	exposed    = []string{"WWW-Authenticate, Retry-After"}
-	preflight  = http.Header{
+	exposed   = http.Header{"Access-Control-Expose-Headers": {"WWW-Authenticate, Retry-After"}}
+	preflight = http.Header{
 		"Access-Control-Allow-Methods": {"GET, HEAD"},
 		"Access-Control-Allow-Headers": {"Authorization, *"}, // * is all others: apps add tracing headers
 		"Access-Control-Max-Age":       {"7200"},             // seconds; the most that Chromium accepts
 	}
-	textType = []string{"text/plain; charset=utf-8"}
-	jsonType = []string{"application/json"}
+	plainText = http.Header{"Content-Type": {"text/plain; charset=utf-8"}}
 )
 
 // Headers adds to every answer of next, errors included, the headers for caches
@@ -33,16 +30,16 @@ var (
 // pages only: other clients have no origin.
 func Headers(origins []string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h, origin := w.Header(), "*"
+		h, origin, allowed := w.Header(), "*", true
 		maps.Copy(h, always)
 		if len(origins) > 0 {
-			h["Vary"] = varyOrigin
+			h.Set("Vary", "Origin")
 			origin = r.Header.Get("Origin")
+			allowed = slices.Contains(origins, origin)
 		}
-		allowed := len(origins) == 0 || slices.Contains(origins, origin)
 		if allowed {
 			h.Set("Access-Control-Allow-Origin", origin)
-			h["Access-Control-Expose-Headers"] = exposed
+			maps.Copy(h, exposed)
 		}
 		// A preflight: https://fetch.spec.whatwg.org/#cors-preflight-fetch
 		if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
@@ -56,57 +53,38 @@ func Headers(origins []string, next http.Handler) http.Handler {
 	})
 }
 
-// ExactPaths passes to next only requests whose path is sent in its one plain
-// form, and all others to notFound. [http.ServeMux] would redirect //getToken or
-// /x/../getToken to /getToken, with the query in the answer, and would take
-// /%67etToken for it.
-func ExactPaths(notFound, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		sent := r.URL.EscapedPath()
-		if !strings.HasPrefix(sent, "/") || sent != r.URL.Path || sent != path.Clean(sent) {
-			notFound.ServeHTTP(w, r)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
 // WriteText writes an answer of plain text.
 func WriteText(w http.ResponseWriter, status int, body string) {
-	w.Header()["Content-Type"] = textType
+	maps.Copy(w.Header(), plainText)
 	w.WriteHeader(status)
 	io.WriteString(w, body)
 }
 
 // WriteJSON writes an answer of strings and numbers as JSON.
 func WriteJSON(w http.ResponseWriter, status int, v map[string]any) {
-	body, _ := json.Marshal(v) // cannot fail for strings and numbers
-	w.Header()["Content-Type"] = jsonType
+	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	w.Write(body)
+	json.NewEncoder(w).Encode(v)
 }
 
 // maxAccept bounds the Accept header that is read, in bytes; browsers send 150.
 const maxAccept = 512
 
 // PrefersJSON reports whether the Accept header lists application/json, and neither
-// text/plain nor text/* nor JSON with the quality 0. Other qualities are not compared, so
+// text/plain nor text/* nor JSON with the quality 0. Other qualities are not read, so
 // "application/json, text/plain, */*", which axios and Angular send, means text.
 func PrefersJSON(h http.Header) bool {
-	accept := strings.Join(h["Accept"], ",") // several lines are one list (RFC 9110 §5.3)
-	accept = strings.ToLower(strings.ReplaceAll(accept[:min(len(accept), maxAccept)], " ", ""))
+	// Several lines are one list (RFC 9110 §5.3).
+	accept := strings.ToLower(strings.ReplaceAll(strings.Join(h["Accept"], ","), " ", ""))
 	listed := false
-	for item := range strings.SplitSeq(accept, ",") {
+	for item := range strings.SplitSeq(accept[:min(len(accept), maxAccept)], ",") {
 		mediaType, _, _ := strings.Cut(item, ";")
-		_, quality, found := strings.Cut(item, ";q=")
-		switch {
-		case mediaType == "text/plain", mediaType == "text/*":
+		isJSON := mediaType == "application/json"
+		zero := strings.HasSuffix(strings.TrimRight(item, "0."), ";q=") // q=0 to q=0.000
+		if mediaType == "text/plain" || mediaType == "text/*" || isJSON && zero {
 			return false
-		case mediaType == "application/json" && found && strings.Trim(quality, "0.") == "":
-			return false
-		case mediaType == "application/json":
-			listed = true
 		}
+		listed = listed || isJSON
 	}
 	return listed
 }

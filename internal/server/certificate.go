@@ -18,37 +18,38 @@ const reloadInterval = 30 * time.Second // a renewed certificate must be used wi
 // [Run] reads them every 30 s; the last good pair is used until there is another.
 type Certificate struct {
 	certFile, keyFile string
-	pair              atomic.Pointer[tls.Certificate] // never nil
+	current           atomic.Pointer[loaded] // never nil
 }
 
-// LoadCertificate reads the files. It opens them by name, so it also sees a renewal
-// where a symbolic link is what changes. Its errors name the files and show nothing
-// of their content; that of a file that cannot be read wraps an [os.PathError].
+// loaded is what a good pair of files contains.
+type loaded struct {
+	pair  tls.Certificate
+	chain []byte // in PEM
+}
+
+// LoadCertificate reads the files. Its errors name them and show nothing of their content.
 func LoadCertificate(certFile, keyFile string) (*Certificate, error) {
+	chain, _ := os.ReadFile(certFile) // if it cannot be read, the next line says so
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
-		return nil, fmt.Errorf("%s with %s: %w (the server's certificate must be the first, "+
+		return nil, fmt.Errorf("%s with %s: %v (the server's certificate must be the first, "+
 			"and the key without a passphrase)", certFile, keyFile, err)
-	}
-	chain, err := os.ReadFile(certFile)
-	if err != nil {
-		return nil, err
 	}
 	// A file that is still being written has a whole leaf and half a chain, which
 	// few clients would accept. crypto/tls ignores what it cannot decode.
 	want := bytes.Count(chain, []byte("-----BEGIN CERTIFICATE-----"))
-	if got := len(pair.Certificate); got != want {
-		return nil, fmt.Errorf("%s: want %d whole certificates, got %d", certFile, want, got)
+	if len(pair.Certificate) != want {
+		return nil, fmt.Errorf("%s: want %d whole certificates, got %d",
+			certFile, want, len(pair.Certificate))
 	}
 	c := &Certificate{certFile: certFile, keyFile: keyFile}
-	c.pair.Store(&pair)
+	c.current.Store(&loaded{pair, chain})
 	return c, nil
 }
 
-// reload reads the files at each interval until ctx ends. It logs an error once,
-// not each time.
+// reload reads the files at each interval until ctx ends.
 func (c *Certificate) reload(ctx context.Context, log *slog.Logger) {
-	tick, last := time.Tick(reloadInterval), ""
+	tick := time.Tick(reloadInterval)
 	for {
 		select {
 		case <-ctx.Done():
@@ -56,12 +57,11 @@ func (c *Certificate) reload(ctx context.Context, log *slog.Logger) {
 		case <-tick:
 		}
 		renewed, err := LoadCertificate(c.certFile, c.keyFile)
-		if err == nil {
-			c.pair.Store(renewed.pair.Load())
-		} else if err.Error() != last {
+		if err != nil {
 			log.Error("the TLS certificate cannot be used; keeping the previous one", "error", err)
+			continue
 		}
-		last = fmt.Sprint(err)
+		c.current.Store(renewed.current.Load())
 	}
 }
 
@@ -72,28 +72,21 @@ func (c *Certificate) config() *tls.Config {
 		MinVersion: tls.VersionTLS12,
 		NextProtos: []string{"http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return c.pair.Load(), nil
+			return &c.current.Load().pair, nil
 		},
 	}
 }
 
 // Expiry returns when the certificate in use expires.
-func (c *Certificate) Expiry() time.Time { return c.pair.Load().Leaf.NotAfter }
+func (c *Certificate) Expiry() time.Time { return c.current.Load().pair.Leaf.NotAfter }
 
-// Verify returns an error if this machine would not accept the certificate in use from
-// another server, whatever its name: often an intermediate certificate is missing.
-func (c *Certificate) Verify() error { return c.verify(nil) }
-
-// verify is Verify with the authorities to trust; nil means those of the system.
-func (c *Certificate) verify(roots *x509.CertPool) error {
-	pair, intermediates := c.pair.Load(), x509.NewCertPool()
-	for _, der := range pair.Certificate[1:] {
-		certificate, err := x509.ParseCertificate(der)
-		if err != nil {
-			return err
-		}
-		intermediates.AddCert(certificate)
-	}
-	_, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates})
+// Verify returns an error if a client that trusts the roots, those of the system if nil,
+// would not accept the certificate in use, whatever its name: often an intermediate
+// certificate is missing.
+func (c *Certificate) Verify(roots *x509.CertPool) error {
+	current, intermediates := c.current.Load(), x509.NewCertPool()
+	intermediates.AppendCertsFromPEM(current.chain)
+	options := x509.VerifyOptions{Roots: roots, Intermediates: intermediates}
+	_, err := current.pair.Leaf.Verify(options)
 	return err
 }

@@ -49,40 +49,33 @@ func (l *limitedListener) connState(_ net.Conn, state http.ConnState) {
 	}
 }
 
-// handler passes requests to next, and ends a connection with its answer where needed.
+// handler passes requests to next, with answers that can end their connection.
 func (l *limitedListener) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if mayHaveBody(r) {
-			w.Header().Set("Connection", "close")
-		}
-		a := answer{w, l}
+		a := answer{w, r, l}
 		next.ServeHTTP(a, r)
 		a.endConnection() // for a handler that has written nothing
 	})
-}
-
-// mayHaveBody reports whether a body may follow the request. A body is not read, so
-// the connection must end with the answer.
-//
-// HTTP/1.0 has no Transfer-Encoding, and net/http ignores that header there, so a
-// chunked body would be taken for the next request. The handler cannot see the
-// header either, so no such connection is kept (RFC 9112 §6.1).
-func mayHaveBody(r *http.Request) bool {
-	return r.ContentLength != 0 || !r.ProtoAtLeast(1, 1)
 }
 
 // An answer decides whether it ends its connection when its header is written, not when
 // the request comes: the request may wait for seconds, and a shutdown may begin meanwhile.
 type answer struct {
 	http.ResponseWriter
+	request  *http.Request
 	listener *limitedListener
 }
 
 // endConnection ends the connection with the answer once the port is closed, so that
-// clients leave between two requests, and while most slots are taken, so that others
-// are accepted.
+// clients leave between two requests, and while most slots are taken, so that others are
+// accepted.
+//
+// It also does so if a body may follow the request, because it is not read. net/http ignores
+// Transfer-Encoding in HTTP/1.0, and hides it from the handler: a chunked body would be taken
+// for the next request. So no connection of HTTP/1.0 is kept (RFC 9112 §6.1).
 func (a answer) endConnection() {
-	if a.listener.closed.Err() != nil || len(a.listener.slots) > crowded {
+	mayHaveBody := a.request.ContentLength != 0 || !a.request.ProtoAtLeast(1, 1)
+	if mayHaveBody || a.listener.closed.Err() != nil || len(a.listener.slots) > crowded {
 		a.Header().Set("Connection", "close") // no effect once the header is written
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"log"
 	"log/slog"
 	"net"
@@ -27,7 +26,6 @@ const (
 	maxHeaderBytes = 12 << 10                // a user token of 8 KiB, and what browsers add
 	maxConnections = 1000                    // open at once; further ones wait to be accepted
 	crowded        = maxConnections * 9 / 10 // if more are open, an answer ends its connection
-	maxLogged      = 4 << 10                 // bytes of a message of net/http: enough to find a panic
 )
 
 // The steps of a shutdown. Orchestrators give a process 10 s from the signal.
@@ -48,28 +46,27 @@ type Server struct {
 }
 
 // Run serves until ctx ends, and then until the requests in flight are answered,
-// but at most 10 s more. It then returns nil, also if it had to close connections
+// but at most 9 s more. It then returns nil, also if it had to close connections
 // of clients that were too slow.
 func Run(ctx context.Context, s Server) error {
-	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx)) // requests outlive ctx
 	defer cancel()
-	limited := limit(s.Listener)
-	server := newServer(requests, limited, s.Handler, s.Log)
-	listener := net.Listener(limited)
+	port := limit(s.Listener)
+	server := newServer(base, port, s.Handler, s.Log)
+	listener := net.Listener(port)
 	if s.Certificate != nil {
-		listener = tls.NewListener(limited, s.Certificate.config())
-		go s.Certificate.reload(requests, s.Log)
+		listener = tls.NewListener(port, s.Certificate.config())
+		go s.Certificate.reload(base, s.Log)
 	}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
+	serving, end := context.WithCancelCause(ctx)
+	go func() { end(server.Serve(listener)) }()
+	<-serving.Done()
+	if ctx.Err() == nil {
+		return context.Cause(serving)
 	}
 	s.Stopping()
 	time.AfterFunc(cancelTimeout, cancel)
-	shutDown(server, limited, s.Log)
+	shutDown(server, port, s.Log)
 	return nil
 }
 
@@ -85,21 +82,24 @@ func shutDown(server *http.Server, port net.Listener, log *slog.Logger) {
 	time.Sleep(drainDelay)
 	port.Close()
 	time.Sleep(closeDelay)
-	if err := server.Shutdown(ctx); errors.Is(err, context.DeadlineExceeded) {
-		log.Warn("closing connections that are still busy")
-		server.Close()
-	}
+	server.Shutdown(ctx)
+	server.Close() // connections whose clients are too slow
 }
 
 // ServeMetrics serves the metrics at GET /metrics on a listener of their own, with
 // the same bounds as [Run], until ctx ends.
 func ServeMetrics(ctx context.Context, l net.Listener, metrics http.Handler, log *slog.Logger) {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", metrics)
-	limited := limit(l)
-	server := newServer(ctx, limited, ExactPaths(http.NotFoundHandler(), mux), log)
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.EscapedPath() != "/metrics" {
+			http.NotFound(w, r)
+			return
+		}
+		metrics.ServeHTTP(w, r)
+	}
+	port := limit(l)
+	server := newServer(ctx, port, http.HandlerFunc(handler), log)
 	context.AfterFunc(ctx, func() { server.Close() })
-	if err := server.Serve(limited); ctx.Err() == nil {
+	if err := server.Serve(port); ctx.Err() == nil {
 		log.Error("the metrics are no longer served", "error", err)
 	}
 }
@@ -117,7 +117,7 @@ func newServer(
 		ReadTimeout:       requestTimeout,
 		WriteTimeout:      requestTimeout,
 		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes - 4<<10, // net/http adds 4 KiB
+		MaxHeaderBytes:    maxHeaderBytes - 4096, // net/http adds as many
 		ErrorLog:          log.New(errorLog{logger}, "", 0),
 		// OPTIONS * gets the headers of any other answer.
 		DisableGeneralOptionsHandler: true,
@@ -132,13 +132,13 @@ type errorLog struct{ log *slog.Logger }
 
 func (e errorLog) Write(line []byte) (int, error) {
 	level := slog.LevelDebug
-	switch {
-	case bytes.HasPrefix(line, []byte("http: panic")):
+	if bytes.HasPrefix(line, []byte("http: panic")) {
 		level = slog.LevelError
-	case bytes.HasPrefix(line, []byte("http: Accept error")):
+	}
+	if bytes.HasPrefix(line, []byte("http: Accept error")) {
 		level = slog.LevelWarn
 	}
-	message := strconv.QuoteToASCII(string(line[:min(len(line), maxLogged)]))
-	e.log.Log(context.Background(), level, "net/http", "message", message)
+	// The handlers of slog don't escape all that could control a terminal.
+	e.log.Log(context.Background(), level, "net/http", "message", strconv.QuoteToASCII(string(line)))
 	return len(line), nil
 }
