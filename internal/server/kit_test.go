@@ -24,6 +24,7 @@ var hello = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 	io.WriteString(w, "hello")
 })
 
+// panicAtPost writes nothing for other methods.
 func panicAtPost(_ http.ResponseWriter, r *http.Request) {
 	if r.Method == "POST" {
 		panic("on purpose \u202e")
@@ -88,10 +89,9 @@ func startServer(t *testing.T, handler http.HandlerFunc, certificate *Certificat
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	s := &testServer{newPipeListener(), new(standintest.Log), stop, time.Time{}, make(chan error, 1)}
-	all := &slog.HandlerOptions{Level: slog.LevelDebug}
+	logger := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	config := Server{
-		Listener: s.pipeListener, Handler: handler, Certificate: certificate,
-		Log:      slog.New(slog.NewTextHandler(s.log, all)),
+		Listener: s.pipeListener, Handler: handler, Certificate: certificate, Log: logger,
 		Stopping: func() { s.stopped = time.Now() },
 	}
 	var running sync.WaitGroup

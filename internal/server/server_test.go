@@ -35,7 +35,6 @@ func untilCanceled(w http.ResponseWriter, r *http.Request) {
 // request are closed at 2, requests are canceled at 8, and all connections closed at 9.
 func TestShutdown(t *testing.T) {
 	kept, last, none := response{200, false}, response{200, true}, response{}
-	canceled := response{503, true}
 	for _, test := range []struct {
 		name             string
 		handler          http.HandlerFunc
@@ -49,7 +48,7 @@ func TestShutdown(t *testing.T) {
 		{"an empty answer when it is closed", empty, -1, 0.5, last, 1.5, 2},
 		{"a request when it is closed", hello, 0.9, 1.9, last, 1.9, 2},
 		{"a connection when it is closed", hello, 1.1, 1.1, none, 1.1, 2},
-		{"waits until it is canceled", untilCanceled, -1, -0.5, canceled, 8, 8},
+		{"waits until it is canceled", untilCanceled, -1, -0.5, response{503, true}, 8, 8},
 		{"waits too long", after(time.Minute), -1, -0.5, none, 9, 9},
 	} {
 		synctest.Test(t, func(t *testing.T) {
