@@ -9,19 +9,18 @@ import (
 	"strings"
 )
 
-// The headers of most answers are made once, not for each of them.
+// Header values that are the same in most answers are made once, not for each of them.
 var (
-	always = http.Header{
-		"Cache-Control":          {"no-store"},
-		"X-Content-Type-Options": {"nosniff"},
-	}
-	exposed   = http.Header{"Access-Control-Expose-Headers": {"WWW-Authenticate, Retry-After"}}
+	noStore   = []string{"no-store"}
+	noSniff   = []string{"nosniff"}
+	anyOrigin = []string{"*"}
+	exposed   = []string{"WWW-Authenticate, Retry-After"}
+	plainText = []string{"text/plain; charset=utf-8"}
 	preflight = http.Header{
 		"Access-Control-Allow-Methods": {"GET, HEAD"},
 		"Access-Control-Allow-Headers": {"Authorization, *"}, // * is all others: apps add tracing headers
 		"Access-Control-Max-Age":       {"7200"},             // seconds; the most that Chromium accepts
 	}
-	plainText = http.Header{"Content-Type": {"text/plain; charset=utf-8"}}
 )
 
 // Headers adds to every answer of next, errors included, the headers for caches
@@ -30,16 +29,17 @@ var (
 // pages only: other clients have no origin.
 func Headers(origins []string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h, origin, allowed := w.Header(), "*", true
-		maps.Copy(h, always)
+		h, origin, allowed := w.Header(), anyOrigin, true
+		h["Cache-Control"] = noStore
+		h["X-Content-Type-Options"] = noSniff
 		if len(origins) > 0 {
 			h.Set("Vary", "Origin")
-			origin = r.Header.Get("Origin")
-			allowed = slices.Contains(origins, origin)
+			origin = r.Header["Origin"]
+			allowed = len(origin) == 1 && slices.Contains(origins, origin[0])
 		}
 		if allowed {
-			h.Set("Access-Control-Allow-Origin", origin)
-			maps.Copy(h, exposed)
+			h["Access-Control-Allow-Origin"] = origin
+			h["Access-Control-Expose-Headers"] = exposed
 		}
 		// A preflight: https://fetch.spec.whatwg.org/#cors-preflight-fetch
 		if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
@@ -55,7 +55,7 @@ func Headers(origins []string, next http.Handler) http.Handler {
 
 // WriteText writes an answer of plain text.
 func WriteText(w http.ResponseWriter, status int, body string) {
-	maps.Copy(w.Header(), plainText)
+	w.Header()["Content-Type"] = plainText
 	w.WriteHeader(status)
 	io.WriteString(w, body)
 }

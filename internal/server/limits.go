@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 )
@@ -88,4 +89,10 @@ func (a answer) WriteHeader(status int) {
 func (a answer) Write(p []byte) (int, error) {
 	a.endConnection()
 	return a.ResponseWriter.Write(p)
+}
+
+// WriteString saves a copy of each token.
+func (a answer) WriteString(s string) (int, error) {
+	a.endConnection()
+	return io.WriteString(a.ResponseWriter, s)
 }
