@@ -41,17 +41,17 @@ type config struct {
 // issuer is the iss of the tenant's tokens. The slash at its end is Auth0's.
 func (c *config) issuer() string { return "https://" + c.Domain + "/" }
 
-// settings is the table of all settings, in the order of the README. Parsing one
-// stores its value in c.
-func (c *config) settings() []settings.Setting {
+// settings is the table of all settings, in the order of the README and in which they
+// are parsed. Parsing one stores its value in c.
+func (c *config) settings() []*settings.Setting {
 	const scopes = "scopes separated by spaces, like read:itwin write:itwin (RFC 6749 §3.3)"
 	always := func() bool { return true }
-	return []settings.Setting{
+	return []*settings.Setting{
 		{Name: prefix + "CLIENT_ID", Required: always, Parse: into(&c.ClientID, settings.Text),
 			Want: "the client ID of your iTwin service application, service-… (developer.bentley.com, My Apps)"},
 		{Name: prefix + "CLIENT_SECRET", Secret: true, Required: func() bool { return c.SecretFile == "" }, Parse: into(&c.ClientSecret, parseSecret),
 			Want: "the client secret of the iTwin service application, in one line, or " + prefix + "CLIENT_SECRET_FILE"},
-		{Name: prefix + "CLIENT_SECRET_FILE", Read: settings.ReadSecret, Parse: into(&c.SecretFile, settings.Text),
+		{Name: prefix + "CLIENT_SECRET_FILE", Read: c.readSecret, Parse: into(&c.SecretFile, settings.Text),
 			Want: "a file that holds the client secret"},
 		{Name: prefix + "AUTH0_DOMAIN", Required: always, Parse: into(&c.Domain, settings.Domain),
 			Want: "the full domain of your Auth0 tenant, like acme-demo.us.auth0.com, without a path (manage.auth0.com, Applications)"},
@@ -70,7 +70,7 @@ func (c *config) settings() []settings.Setting {
 			Want: "* or origins like https://app.example.com, without a path, a wildcard or the default port (:443, with http :80), separated by commas"},
 		{Name: prefix + "TLS_CERT_FILE", Read: settings.ReadFile, Required: func() bool { return c.KeyFile != "" }, Parse: into(&c.CertFile, settings.Text),
 			Want: "a PEM file with the certificate, together with " + prefix + "TLS_KEY_FILE"},
-		{Name: prefix + "TLS_KEY_FILE", Read: settings.ReadFile, Required: func() bool { return c.CertFile != "" }, Parse: into(&c.KeyFile, settings.Text),
+		{Name: prefix + "TLS_KEY_FILE", Read: c.loadCertificate, Required: func() bool { return c.CertFile != "" }, Parse: into(&c.KeyFile, settings.Text),
 			Want: "a PEM file with the key of " + prefix + "TLS_CERT_FILE"},
 		{Name: prefix + "LOG_LEVEL", Default: "info", Parse: func(text string) bool { return c.LogLevel.UnmarshalText([]byte(text)) == nil },
 			Want: "debug, info, warn or error"},
@@ -94,32 +94,32 @@ func into[T any](destination *T, parse func(string) (T, bool)) func(string) bool
 func loadConfig(environ []string, dir string) (config, *settings.Findings, error) {
 	var c config
 	f, err := settings.Load(c.settings(), prefix, environ, dir)
-	err = errors.Join(err, c.checkSecret(f), c.loadCertificate(f), checkProxy(environ))
 	f.Warnings = append(f.Warnings, c.warnings(f)...)
-	return c, f, err
+	return c, f, errors.Join(err, checkProxy(environ))
 }
 
-// checkSecret returns an error if the client secret is set twice.
-func (c *config) checkSecret(f *settings.Findings) error {
-	variable := f.Setting(prefix + "CLIENT_SECRET")
-	if variable.Source == "" || c.SecretFile == "" {
-		return nil
+// readSecret reads the file of the client secret, which must not be set twice.
+func (c *config) readSecret(path string) (string, error) {
+	text, err := settings.ReadSecret(path)
+	if c.ClientSecret.text != nil {
+		err = errors.New(prefix + "CLIENT_SECRET is set too")
 	}
-	return variable.Refuse(prefix + "CLIENT_SECRET_FILE is set too")
+	return text, err
 }
 
-// loadCertificate loads the certificate and its key.
-func (c *config) loadCertificate(f *settings.Findings) (err error) {
-	cert, key := f.Setting(prefix+"TLS_CERT_FILE"), f.Setting(prefix+"TLS_KEY_FILE")
-	if !cert.Usable() || !key.Usable() {
-		return nil
+// loadCertificate reads the file of the key, and loads the certificate with it. If the
+// certificate's file cannot be read, its own setting says so.
+func (c *config) loadCertificate(keyFile string) (string, error) {
+	_, certErr := settings.ReadFile(c.CertFile)
+	key, err := settings.ReadFile(keyFile)
+	if certErr == nil && err == nil {
+		c.Certificate, err = server.LoadCertificate(c.CertFile, keyFile)
 	}
-	c.Certificate, err = server.LoadCertificate(c.CertFile, c.KeyFile)
-	if err != nil {
-		return cert.Refuse(err.Error())
-	}
-	return nil
+	return key, err
 }
+
+// scheme is what a proxy's URL may begin with.
+var scheme = regexp.MustCompile(`^[a-z0-9]*://`)
 
 // checkProxy returns an error if the proxy's URL cannot be parsed: net/http would ignore
 // it, and connect directly. It is not shown, since it may have a password.
@@ -129,10 +129,8 @@ func checkProxy(environ []string) error {
 		if !strings.EqualFold(name, "HTTPS_PROXY") || value == "" {
 			continue
 		}
-		if !strings.Contains(value, "://") {
-			value = "http://" + value // as net/http does
-		}
-		if proxy, err := url.Parse(value); err != nil || proxy.Hostname() == "" {
+		proxy, err := url.Parse("//" + scheme.ReplaceAllString(value, ""))
+		if err != nil || proxy.Hostname() == "" {
 			return fmt.Errorf("%s: want a URL like http://proxy.example.com:3128, "+
 				"got something else, not shown (environment)", name)
 		}
@@ -151,37 +149,32 @@ func (c *config) warnings(f *settings.Findings) (warnings []string) {
 		warnings = append(warnings, prefix+"CLIENT_ID does not begin with service-, as that of an "+
 			"iTwin service application does: is it Auth0's?")
 	}
-	if c.Certificate == nil {
-		return warnings
-	}
-	if err := c.Certificate.Verify(nil); err != nil {
-		warnings = append(warnings, prefix+"TLS_CERT_FILE: this machine would not accept the "+
-			"certificate, and phones may not: is the intermediate certificate in the file? "+
-			err.Error())
+	if c.Certificate != nil {
+		if err := c.Certificate.Verify(nil); err != nil {
+			warnings = append(warnings, prefix+"TLS_CERT_FILE: this machine would not accept the "+
+				"certificate, and phones may not: is the intermediate certificate in the file? "+
+				err.Error())
+		}
 	}
 	return warnings
 }
 
-// settingsError says everything that is wrong with the settings, and if one is missing,
-// where they were searched; program is how this program was started.
+// settingsError says everything that is wrong with the settings. If one is missing, it
+// also says where they were searched, and how to do without; program is how this program
+// was started.
 func settingsError(found *settings.Findings, err error, dir, program string) error {
 	lines := append([]string{"the settings cannot be used:", err.Error()}, found.Warnings...)
 	text := strings.ReplaceAll(strings.Join(lines, "\n"), "\n", "\n  ")
-	if found.Incomplete {
-		text += settingsHelp(dir, program)
+	if !found.Incomplete {
+		return errors.New(text)
 	}
-	return errors.New(text)
-}
-
-// settingsHelp says where settings were searched, and how to do without.
-func settingsHelp(dir, program string) string {
 	folder, _ := filepath.Abs(dir)
 	which := "which has one"
-	if _, err := os.Stat(filepath.Join(dir, ".env.local")); err != nil {
+	if _, err := os.Stat(filepath.Join(folder, ".env.local")); err != nil {
 		which = "which has none: copy .env to it and fill it in"
 	}
-	return fmt.Sprintf("\n.env.local was searched in %s, %s.\n"+
-		"To try the server without any settings: %s demo", folder, which, program)
+	return fmt.Errorf("%s\n.env.local was searched in %s, %s.\n"+
+		"To try the server without any settings: %s demo", text, folder, which, program)
 }
 
 // currentSecret returns the client secret. A file is read again each time, so that a
@@ -202,20 +195,19 @@ func parseSecret(text string) (secret, bool) {
 	return newSecret(text), !strings.ContainsAny(text, "\r\n")
 }
 
+// organizations are IDs, and names in the form that Auth0 allows.
+var organizations = regexp.MustCompile(`^[A-Za-z0-9_\s,-]*$`)
+
 // parseOrganizations keeps IDs as they are; names are lower case in tokens.
 func parseOrganizations(text string) ([]string, bool) {
 	items, ok := settings.List(text)
 	for i, item := range items {
-		ok = ok && organization.MatchString(item)
 		if !strings.HasPrefix(item, "org_") {
 			items[i] = strings.ToLower(item)
 		}
 	}
-	return items, ok
+	return items, ok && organizations.MatchString(text)
 }
-
-// organization is an ID, or a name in the form that Auth0 allows.
-var organization = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 func parseScope(text string) (string, bool) {
 	scopes, ok := settings.Scopes(text)
@@ -234,12 +226,7 @@ type secret struct{ text *string }
 func newSecret(text string) secret { return secret{&text} }
 
 // reveal returns the secret itself, to be sent.
-func (s secret) reveal() string {
-	if s.text == nil {
-		return ""
-	}
-	return *s.text
-}
+func (s secret) reveal() string { return *s.text }
 
 func (secret) String() string               { return "[redacted]" }
 func (secret) LogValue() slog.Value         { return slog.StringValue("[redacted]") }

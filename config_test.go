@@ -15,8 +15,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 )
 
 // awkward holds what secrets have been broken by: URL and form syntax, shells'
@@ -39,16 +37,12 @@ func folder(t testing.TB, files ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for i := 0; i < len(files); i += 2 {
-		write(t, dir, files[i], files[i+1])
+		path := filepath.Join(dir, files[i])
+		if err := os.WriteFile(path, []byte(files[i+1]), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return dir
-}
-
-func write(t testing.TB, dir, name, text string) {
-	t.Helper()
-	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func TestDefaults(t *testing.T) {
@@ -76,26 +70,19 @@ func TestGoodValues(t *testing.T) {
 		{"AUTH0_DOMAIN", " HTTPS://Tenant.US.Auth0.com/ ", "Domain", "tenant.us.auth0.com"},
 		{"AUTH0_DOMAIN", "tenant.us.auth0.com:443", "Domain", "tenant.us.auth0.com"},
 		{"AUTH0_DOMAIN", "my_tenant-1.eu.auth0.com", "Domain", "my_tenant-1.eu.auth0.com"},
-		{"AUTH0_DOMAIN", "https://127.0.0.1:43211/", "Domain", "127.0.0.1:43211"},
-		{"AUTH0_DOMAIN", "localhost:43211", "Domain", "localhost:43211"},
 		{"AUTH0_DOMAIN", "[::1]:43211", "Domain", "[::1]:43211"},
-		{"AUTH0_DOMAIN", "xn--tnant-wqa.example.com", "Domain", "xn--tnant-wqa.example.com"},
 		{"AUTH0_AUDIENCE", " a, https://b/ü ,,c", "Audiences", "[a https://b/ü c]"},
 		{"AUTH0_REQUIRED_SCOPE", " read:a  read:b ", "RequiredScopes", "[read:a read:b]"},
 		{"AUTH0_ORGANIZATION", " Acme ,org_aB1c,other-1", "Organizations", "[acme org_aB1c other-1]"},
-		{"AUTHORITY", "HTTPS://ims.bentley.com", "Authority", "https://ims.bentley.com"},
-		{"AUTHORITY", "https://127.0.0.1:8443/ims//", "Authority", "https://127.0.0.1:8443/ims"},
+		{"AUTHORITY", "HTTPS://127.0.0.1:8443/ims//", "Authority", "https://127.0.0.1:8443/ims"},
 		{"SCOPE", "  imodels:read   itwinjs ", "Scope", "imodels:read itwinjs"},
 		{"HOST", "[::1]", "Host", "::1"},
 		{"HOST", "my-machine.local", "Host", "my-machine.local"},
-		{"PORT", "0", "Port", "0"},
 		{"PORT", " 65535 ", "Port", "65535"},
-		{"CORS_ORIGINS", "https://app.example.com,*", "Origins", "[]"},
 		{"CORS_ORIGINS", "https://a.b:80, http://[::1]:3", "Origins", "[https://a.b:80 http://[::1]:3]"},
 		{"LOG_LEVEL", "debug", "LogLevel", "DEBUG"},
 		{"LOG_FORMAT", "JSON", "LogFormat", "json"},
 		{"METRICS_ADDR", ":0", "MetricsAddr", ":0"},
-		{"METRICS_ADDR", "[::1]:9090", "MetricsAddr", "[::1]:9090"},
 	}
 	for _, tt := range tests {
 		c, _, err := loadConfig(complete(tt.name+"="+tt.value), "")
@@ -109,52 +96,46 @@ func TestGoodValues(t *testing.T) {
 // The error names the setting and shows the right form. What it shows of the value, the
 // package settings decides.
 func TestRefusedValues(t *testing.T) {
-	tests := []struct {
+	for _, tt := range []struct {
 		name, form string
 		values     []string
 	}{
-		{"CLIENT_ID", "service-…", []string{"service-x\ny", "service-x\u200by"}},
+		{"CLIENT_ID", "service-…", []string{"service-x\ny", "service-x\u200by", "\xe4"}},
 		{"AUTH0_DOMAIN", "acme-demo.us.auth0.com", []string{
 			"tenant", "http://tenant.us.auth0.com", "https://tenant.us.auth0.com/authorize",
-			"https://https://tenant.us.auth0.com", "https://", ":8443", "tenant.us.auth0.com/?x=1",
-			"my tenant.us.auth0.com", "tenant.us.auth0.com.", "tenant..auth0.com", "-tenant.auth0.com",
-			"tenant.us.auth0.com:https", "tenant.us.auth0.com:70000", "tenant:443", "::1",
-			"jane:hunter2@tenant.us.auth0.com", "tenant.us.auth0.com\x1b[2J",
+			"https://", ":8443", "tenant.us.auth0.com/?x=1", "my tenant.us.auth0.com",
+			"tenant.us.auth0.com.", "tenant..auth0.com", "-tenant.auth0.com", "tenant:443", "::1",
+			"tenant.us.auth0.com:70000", "jane:hunter2@tenant.us.auth0.com", "t.auth0.com\x1b[2J",
 			"ten\u0430nt.us.auth0.com",             // Cyrillic a
 			"\u212aeys.us.auth0.com",               // Kelvin sign, k in lower case
 			strings.Repeat("a", 64) + ".auth0.com", // longer than a label may be: a JWT, say
 		}},
 		{"AUTH0_AUDIENCE", "https://api.example.com,aB3dE5fG7hJ9", []string{
-			",", " , ", "a b", "a, b c", "a\u00a0b", `["a","b"]`, "[a]", "{a}", `"a","b"`,
-			"a\u200b", "\ufeffa", "“a”", "‘a’", "a\nb",
+			" , ", "a b", "a, b c", "a\u00a0b", `["a","b"]`, "{a}", "a\u200b", "“a”", "‘a’", "a\nb",
 		}},
 		{"AUTH0_REQUIRED_SCOPE", "read:itwin write:itwin", []string{
 			"read:a,read:b", "read:a, read:b", `["read"]`, "read\u200b", "“read”", "read\r\nx: y",
 		}},
 		{"AUTH0_ORGANIZATION", "org_aB3dE5fG,acme", []string{
-			",", "org_a org_b", "org_a b", "a;b", "org_\u0430", `["org_a"]`, "org_a\u200b", "“acme”",
+			",", "org_a org_b", "a;b", "org_\u0430", `["org_a"]`, "org_a\u200b", "“acme”",
 		}},
 		{"AUTHORITY", "https://ims.bentley.com", []string{
 			"http://ims.bentley.com", // the secret would travel in the clear
-			"ims.bentley.com", "https://", "https://:443", "https:ims.bentley.com",
-			"https://ims.bentley.com?", "https://ims.bentley.com#a", "https://ims bentley.com",
+			"ims.bentley.com", "https://:443", "https://ims.bentley.com?", "https://ims bentley.com",
 			"https://ims.bentl\u0435y.com", "https://jane:hunter2@ims.bentley.com",
 		}},
 		{"SCOPE", "separated by spaces", []string{`itwin"platform`, "itwin\tplatform", "itwin,platform"}},
-		{"HOST", "without a port", []string{
-			"localhost:3001", "http://localhost", "[", "[]", "a+b==", strings.Repeat("a", 66),
-		}},
+		{"HOST", "without a port", []string{"localhost:3001", "http://localhost", "[]", "a+b=="}},
 		{"PORT", "enableServiceLinks: false", []string{"http", "-1", "65536", "tcp://10.0.0.1:3001"}},
 		{"CORS_ORIGINS", "https://app.example.com", []string{
 			"https://app.example.com/", "app.example.com", "null", "https://*.example.com", "*,x",
 			"https://App.example.com", "https://a.com,,https://b.com/x", "https://jane@a.com", ",",
 			"https://a.com:443", "http://a.com,http://b.com:80", "https://a.b\u200b", "“https://a.b”",
 		}},
-		{"LOG_LEVEL", "debug, info, warn or error", []string{"loud", "warning"}},
+		{"LOG_LEVEL", "debug, info, warn or error", []string{"loud"}},
 		{"LOG_FORMAT", "text or json", []string{"xml"}},
 		{"METRICS_ADDR", "127.0.0.1:9464", []string{"9090", "localhost:http", "a+b==:9090"}},
-	}
-	for _, tt := range tests {
+	} {
 		for _, value := range tt.values {
 			_, f, err := loadConfig(complete(tt.name+"="+value), "")
 			s := f.Setting(prefix + tt.name)
@@ -170,27 +151,23 @@ func TestRefusedValues(t *testing.T) {
 func TestRefusedTogether(t *testing.T) {
 	dir, _ := tlsFiles(t)
 	t.Chdir(dir)
-	write(t, dir, "secret", "in-the-file")
-	file, cert, key := "CLIENT_SECRET_FILE=secret", "TLS_CERT_FILE=cert", "TLS_KEY_FILE=key"
-	tests := []struct {
+	in := fmt.Sprintf(" in %q (environment): ", dir)
+	for _, tt := range []struct {
 		environ      []string
-		setting, got string // what is refused, and the end of the error
+		setting, got string // what is refused, and how the error goes on
 	}{
 		{[]string{"CLIENT_SECRET=a\nb"}, "CLIENT_SECRET", "set, not shown (environment)"},
-		{[]string{file}, "CLIENT_SECRET",
-			"set, not shown (environment): " + prefix + "CLIENT_SECRET_FILE is set too"},
-		{[]string{"CLIENT_SECRET=", file, "CLIENT_ID=in-the-file"}, "CLIENT_ID",
+		{[]string{"CLIENT_SECRET_FILE=secret"}, "CLIENT_SECRET_FILE",
+			`"secret"` + in + prefix + "CLIENT_SECRET is set too"},
+		{[]string{"CLIENT_SECRET=", "CLIENT_SECRET_FILE=secret", "CLIENT_ID=in-the-file"}, "CLIENT_ID",
 			"11 characters, not shown (environment): the client secret is in it"},
-		{[]string{"CLIENT_SECRET=", "CLIENT_SECRET_FILE=."}, "CLIENT_SECRET_FILE",
-			fmt.Sprintf(`"." in %q (environment): not a regular file`, dir)},
-		{[]string{key}, "TLS_CERT_FILE", "nothing"},
-		{[]string{cert}, "TLS_KEY_FILE", "nothing"},
-		{[]string{"TLS_CERT_FILE=.", key}, "TLS_CERT_FILE",
-			fmt.Sprintf(`"." in %q (environment): not a regular file`, dir)},
-		{[]string{cert, "TLS_KEY_FILE=secret"}, "TLS_CERT_FILE",
-			fmt.Sprintf(`"cert" in %q (environment): `, dir)},
-	}
-	for _, tt := range tests {
+		{[]string{"CLIENT_SECRET=", "CLIENT_SECRET_FILE=none"}, "CLIENT_SECRET_FILE", `"none"` + in},
+		{[]string{"TLS_KEY_FILE=key"}, "TLS_CERT_FILE", "nothing"},
+		{[]string{"TLS_CERT_FILE=cert"}, "TLS_KEY_FILE", "nothing"},
+		{[]string{"TLS_CERT_FILE=.", "TLS_KEY_FILE=key"}, "TLS_CERT_FILE", `"."` + in + "not a regular"},
+		{[]string{"TLS_CERT_FILE=cert", "TLS_KEY_FILE=."}, "TLS_KEY_FILE", `"."` + in + "not a regular"},
+		{[]string{"TLS_CERT_FILE=cert", "TLS_KEY_FILE=secret"}, "TLS_KEY_FILE", `"secret"` + in + "cert with"},
+	} {
 		_, f, err := loadConfig(complete(tt.environ...), "")
 		s := f.Setting(prefix + tt.setting)
 		want := s.Name + ": want " + s.Want + ", got " + tt.got
@@ -215,7 +192,7 @@ func TestProxy(t *testing.T) {
 	}
 }
 
-// tlsFiles is a folder with the cert and the key of a server on 127.0.0.1.
+// tlsFiles is a folder with the cert and the key of a server on 127.0.0.1, and a secret.
 func tlsFiles(t testing.TB) (dir string, s *httptest.Server) {
 	t.Helper()
 	s = httptest.NewTLSServer(nil)
@@ -223,7 +200,7 @@ func tlsFiles(t testing.TB) (dir string, s *httptest.Server) {
 	der := must(x509.MarshalPKCS8PrivateKey(s.TLS.Certificates[0].PrivateKey))
 	key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
-	return folder(t, "key", string(key), "cert", string(cert)), s
+	return folder(t, "key", string(key), "cert", string(cert), "secret", "in-the-file"), s
 }
 
 func TestWarnings(t *testing.T) {
@@ -244,20 +221,6 @@ func TestWarnings(t *testing.T) {
 			t.Errorf("%q: warnings %q, %v; want %s", tt.environ, f.Warnings, err, tt.want)
 		}
 	}
-}
-
-func TestExpiredCertificate(t *testing.T) {
-	dir, s := tlsFiles(t)
-	t.Chdir(dir)
-	environ := complete("TLS_CERT_FILE=cert", "TLS_KEY_FILE=key")
-	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(time.Until(s.Certificate().NotAfter) + time.Hour)
-		stdout, _, err := runOnce(program{args: []string{"check"}, environ: environ})
-		want := prefix + "TLS_CERT_FILE: want a certificate that is valid"
-		if err != errReported || !strings.Contains(stdout, want) {
-			t.Errorf("check ends with %v, want %v and %s:\n%s", err, errReported, want, stdout)
-		}
-	})
 }
 
 func TestAllErrorsAtOnce(t *testing.T) {
@@ -313,17 +276,17 @@ func TestNothingPrintsTheSecret(t *testing.T) {
 		ByName  map[string]secret
 	}{&c, c, []secret{c.ClientSecret}, map[string]secret{"a": c.ClientSecret}}
 	var printed bytes.Buffer
-	text, json := slog.NewTextHandler(&printed, nil), slog.NewJSONHandler(&printed, nil)
+	text := slog.New(slog.NewTextHandler(&printed, nil))
+	json := slog.New(slog.NewJSONHandler(&printed, nil))
 	for _, v := range []any{c.ClientSecret, &c.ClientSecret, c, &c, nested, &nested} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%10.3s"} {
 			fmt.Fprintf(&printed, "fmt "+verb+"\n", v)
 		}
-		slog.New(text).Info("a", "b", v, slog.Group("c", "d", v))
-		slog.New(json).Info("a", "b", v, slog.Group("c", "d", v))
+		text.Info("a", "b", v, slog.Group("c", "d", v))
+		json.Info("a", "b", v, slog.Group("c", "d", v))
 	}
-	inner := strings.TrimSpace(awkward)
-	hex := fmt.Sprintf("%x", inner)
-	for _, form := range []string{inner, hex, strings.ToUpper(hex), "p+/=:", "HOME#"} {
+	hex := fmt.Sprintf("%x", "HOME#")
+	for _, form := range []string{"p+/=:", "HOME#", hex, strings.ToUpper(hex)} {
 		if strings.Contains(printed.String(), form) {
 			t.Errorf("the secret is shown as %s in\n%s", form, &printed)
 		}
@@ -337,13 +300,11 @@ func TestMisspeltNames(t *testing.T) {
 	for typo, name := range map[string]string{
 		"AUDIENCE": "AUTH0_AUDIENCE", "AUTH0_DOMAN": "AUTH0_DOMAIN", "ID": "CLIENT_ID",
 		"AUTH0_SCOPE": "AUTH0_REQUIRED_SCOPE", "AUTH0_ORGANISATION": "AUTH0_ORGANIZATION",
-		"SECRET":       "CLIENT_SECRET",
-		"CLIENT_SECRE": "CLIENT_SECRET", "SECRET_FILE": "CLIENT_SECRET_FILE", "CORS": "CORS_ORIGINS",
-		"PROT": "PORT", "METRICS": "METRICS_ADDR", "TLS_CERTIFICATE": "TLS_CERT_FILE",
-		"KEY_FILE": "TLS_KEY_FILE",
+		"SECRET": "CLIENT_SECRET", "CLIENT_SECRE": "CLIENT_SECRET", "CORS": "CORS_ORIGINS",
+		"SECRET_FILE": "CLIENT_SECRET_FILE", "PROT": "PORT", "TLS_CERTIFICATE": "TLS_CERT_FILE",
 	} {
 		_, f, err := loadConfig(complete(typo+"=x"), "")
-		want := fmt.Sprintf("%q in the environment is not a setting; did you mean %s?",
+		want := fmt.Sprintf("%q (environment) is not a setting; did you mean %s?",
 			prefix+typo, prefix+name)
 		if err != nil || !slices.Equal(f.Warnings, []string{want}) {
 			t.Errorf("warnings %q, %v; want %q", f.Warnings, err, want)

@@ -3,13 +3,12 @@ package settings
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/joho/godotenv"
 )
@@ -43,21 +42,16 @@ var (
 		`$ and \ have a meaning there`)
 )
 
-// hideSigns replaces the characters that godotenv gives a meaning within values.
-var hideSigns = strings.NewReplacer("$", "\ue000", `\`, "\ue001")
+// valueAndComment tells a value, with its quotes if it has any, from the comment behind
+// it. For godotenv the comment after an empty value is the value.
+var valueAndComment = regexp.MustCompile(`^('[^']*'|"[^"]*"|.*?)((^|\s+)#.*)?$`)
 
 // parseLine returns the variable that a line of a .env file sets, with an empty name if
 // the line is blank, a comment or broken.
 func parseLine(line string) (name, value string, err error) {
 	start := strings.IndexAny(line, "=:") + 1
-	text := strings.TrimSpace(line[start:])
-	// Without quotes a value ends at its comment. For godotenv that begins at the last #
-	// after a space, and the comment after an empty value is the value.
-	if strings.IndexAny(text, `'"`) != 0 {
-		text, _, _ = strings.Cut(" "+text, " #")
-	}
-	line = line[:start] + text
-	values, err := godotenv.Unmarshal(line)
+	text := valueAndComment.FindStringSubmatch(strings.TrimSpace(line[start:]))[1]
+	values, err := godotenv.Unmarshal(line[:start] + text)
 	if err != nil || len(values) > 1 {
 		return "", "", errBroken // godotenv's error quotes the line
 	}
@@ -65,11 +59,9 @@ func parseLine(line string) (name, value string, err error) {
 		if len(strings.Fields(name)) != 1 { // NAME value, set NAME=value
 			return "", "", errBroken
 		}
-	}
-	// If the value is another one without $ and \, godotenv has changed it.
-	hidden, _ := godotenv.Unmarshal(hideSigns.Replace(line))
-	if hidden[name] != hideSigns.Replace(value) {
-		return name, value, errChanged
+		if !slices.Contains([]string{value, "'" + value + "'", `"` + value + `"`}, text) {
+			return name, value, errChanged
+		}
 	}
 	return name, value, nil
 }
@@ -80,7 +72,7 @@ var notSecrets = []struct {
 	problem string
 }{
 	{regexp.MustCompile(`^\s*$`), "it is empty"},
-	{regexp.MustCompile(`\pC`), "it has more than one line of text in UTF-8"}, // UTF-16 has zeros
+	{invisible, "it is not one line of text in UTF-8"},
 	{placeholder, "the placeholder is still there"},
 	{regexp.MustCompile(`^\s*(".*"|'.*')\s*$`), "the secret is in quotes: remove them"},
 	{regexp.MustCompile(`^(export )?[A-Z][A-Z0-9_]* ?=[^=]`), "it begins with NAME=: remove that"},
@@ -107,25 +99,12 @@ func ReadSecret(path string) (string, error) {
 // writer, and a device has no end. The error is without the path, which may be a secret.
 func ReadFile(path string) (string, error) {
 	info, err := os.Stat(path)
+	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxFile) {
+		return "", fmt.Errorf("not a regular file of at most %d KiB", maxFile>>10)
+	}
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return "", errors.Unwrap(err)
-	}
-	if !info.Mode().IsRegular() {
-		return "", errors.New("not a regular file")
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return "", errors.Unwrap(err)
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
-	switch {
-	case err != nil:
-		return "", errors.Unwrap(err)
-	case len(text) > maxFile:
-		return "", fmt.Errorf("a file larger than %d KiB", maxFile>>10)
-	case !utf8.Valid(text):
-		return "", errors.New("not text in UTF-8")
 	}
 	return strings.TrimPrefix(string(text), "\ufeff"), nil
 }

@@ -7,28 +7,27 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 )
 
 // Each parser returns the value in its normal form, and whether it is valid.
 
 // label is a part of a host's name between dots (RFC 1035 §2.3.1; some have a _).
-const label = `[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?`
+const label = `[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?`
 
 var (
-	hostName = regexp.MustCompile(`^(?i:` + label + `\.)*(?i:` + label + `)\.?$`)
+	hostName = regexp.MustCompile(`^(` + label + `\.)*` + label + `$`)
 	domain   = regexp.MustCompile(`^(` + label + `\.)+` + label + `$`) // one label is a tenant's name
-	ascii    = regexp.MustCompile(`^[ -~]*$`)
 )
+
+// aroundDomain is what a pasted URL has around it. No issuer has the port 443.
+var aroundDomain = regexp.MustCompile(`^(?i:https://)|(:443)?/?$`)
 
 // Domain is a host of Auth0, with a port if it has one, also as a pasted URL or in
 // capitals. Without a port it has a dot.
 func Domain(text string) (string, bool) {
-	host := strings.TrimPrefix(strings.ToLower(text), "https://")
-	host = strings.TrimSuffix(strings.TrimSuffix(host, "/"), ":443") // no issuer has that port
+	host := aroundDomain.ReplaceAllString(text, "")
 	_, isAddress := Address(host)
-	named := isAddress && !strings.HasPrefix(host, ":")
-	return host, ascii.MatchString(text) && (named || domain.MatchString(host))
+	return strings.ToLower(host), isAddress && host[0] != ':' || domain.MatchString(host)
 }
 
 // authority has no user, query or fragment: a path is added to it.
@@ -41,23 +40,21 @@ func Authority(text string) (string, bool) {
 	return "https:" + strings.TrimRight(rest, "/"), authority.MatchString(text)
 }
 
-// Text is any printable text.
-func Text(text string) (string, bool) {
-	return text, !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
-}
+// invisible is a control or format character, such as a line break or U+200B, or is not
+// text in UTF-8.
+var invisible = regexp.MustCompile(`[\pC\x{FFFD}]`)
 
-// notInList is what makes a list other than what is meant: items that are separated by
-// spaces, JSON, typographic quotes, invisible characters.
-var notInList = regexp.MustCompile(`[^\s,][\s\pZ]+[^\s,]|[\[\]{}"'“”‘’]|\pC`)
+// Text is any text in one line.
+func Text(text string) (string, bool) { return text, !invisible.MatchString(text) }
+
+// notList is what makes a list other than what is meant: items that are separated by
+// spaces, JSON, typographic quotes.
+var notList = regexp.MustCompile(`[^\s,][\s\pZ]+[^\s,]|[\[\]{}"'“”‘’]`)
 
 // List is a list with commas, of at least one item.
 func List(text string) ([]string, bool) {
-	items := split(text)
-	return items, len(items) > 0 && !notInList.MatchString(text)
-}
-
-func split(text string) []string {
-	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
+	items := strings.Fields(strings.ReplaceAll(text, ",", " "))
+	return items, len(items) > 0 && !notList.MatchString(text) && !invisible.MatchString(text)
 }
 
 // scopes has the characters of RFC 6749 §3.3 but the comma, which only separates.
@@ -91,20 +88,19 @@ func Address(text string) (string, bool) {
 }
 
 var (
-	// origin is * or an origin as browsers send it (RFC 6454 §6.2): one with another
-	// wildcard, a path, a capital or the scheme's own port would never equal one.
-	origin      = regexp.MustCompile(`^(\*|[a-z][a-z0-9+.-]*://[a-z0-9\[][a-z0-9._:\]-]*)$`)
+	// origin is an origin as browsers send it (RFC 6454 §6.2): one with a wildcard, a path,
+	// a capital or the scheme's own port would never equal one.
+	origin      = regexp.MustCompile(`^[a-z][a-z0-9+.-]*://[a-z0-9\[][a-z0-9._:\]-]*$`)
 	defaultPort = regexp.MustCompile(`^(http://.*:80|https://.*:443)$`)
 )
 
-// Origins is a list of origins. With a * in it, it is nil.
+// Origins is a list of origins, which is nil for *, any origin.
 func Origins(text string) ([]string, bool) {
-	origins := split(text)
-	ok := !slices.ContainsFunc(origins, func(item string) bool {
+	if text == "*" {
+		return nil, true
+	}
+	items, _ := List(text)
+	return items, len(items) > 0 && !slices.ContainsFunc(items, func(item string) bool {
 		return !origin.MatchString(item) || defaultPort.MatchString(item)
 	})
-	if slices.Contains(origins, "*") {
-		return nil, ok
-	}
-	return origins, ok && len(origins) > 0
 }
