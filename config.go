@@ -119,7 +119,7 @@ func (c *config) loadCertificate(keyFile string) (string, error) {
 }
 
 // scheme is what a proxy's URL may begin with.
-var scheme = regexp.MustCompile(`^[a-z0-9]*://`)
+var scheme = regexp.MustCompile(`^\w+://`)
 
 // checkProxy returns an error if the proxy's URL cannot be parsed: net/http would ignore
 // it, and connect directly. It is not shown, since it may have a password.

@@ -42,8 +42,8 @@ var (
 		`$ and \ have a meaning there`)
 )
 
-// valueAndComment tells a value, with its quotes if it has any, from the comment behind
-// it. For godotenv the comment after an empty value is the value.
+// valueAndComment parts a value, with its quotes if it has any, from the comment behind it:
+// for godotenv the comment after an empty value is the value.
 var valueAndComment = regexp.MustCompile(`^('[^']*'|"[^"]*"|.*?)((^|\s+)#.*)?$`)
 
 // parseLine returns the variable that a line of a .env file sets, with an empty name if
@@ -59,6 +59,7 @@ func parseLine(line string) (name, value string, err error) {
 		if len(strings.Fields(name)) != 1 { // NAME value, set NAME=value
 			return "", "", errBroken
 		}
+		// The text is the value, in quotes or without, unless godotenv has changed it.
 		if !slices.Contains([]string{value, "'" + value + "'", `"` + value + `"`}, text) {
 			return name, value, errChanged
 		}

@@ -24,13 +24,14 @@ type Setting struct {
 	Secret   bool              // its value is the secret
 	Parse    func(string) bool // stores a value, or refuses it
 
-	// Read, if not nil, reads the file that the value names: its text is secret too.
+	// Read, if not nil, reads the file that the value names, or says why it cannot be used.
+	// Its text is secret too.
 	Read func(path string) (text string, err error)
 
 	Source string // environment, .env.local, .env, default, or the fallback; "" if not set
 	Shown  string // what may be shown of the value
 
-	value   string // "" after Load
+	value   string // forgotten at the end of Load
 	refused bool   // by Parse or Read
 	reason  error  // why it has no value, or is refused; nil if there is no more to say
 }
@@ -45,7 +46,7 @@ type Findings struct {
 // Load finds the values of the settings and parses them. It warns of what is probably a
 // mistake, such as a variable that begins with prefix and is not a setting. With no dir
 // it reads no files. The error joins all that is wrong, one line each. The values are
-// forgotten: only what Parse stored has them.
+// forgotten: only what Parse and Read stored has them.
 func Load(table []*Setting, prefix string, environ []string, dir string) (*Findings, error) {
 	f := &Findings{Settings: table}
 	sources, errs := readSources(environ, dir)
@@ -84,7 +85,7 @@ func readSources(environ []string, dir string) (sources []source, errs []error) 
 		name, value, _ := strings.Cut(entry, "=")
 		environment[name] = value
 	}
-	delete(environment, "") // Windows has entries like =C:=C:\dir
+	delete(environment, "") // Windows has entries like =C:=C:\dir; "" means no Fallback
 	sources = []source{{"environment", environment}}
 	if dir == "" {
 		return sources, nil

@@ -138,7 +138,7 @@ func TestLines(t *testing.T) {
 }
 
 func TestEveryBrokenLineIsReported(t *testing.T) {
-	const file = "\ufeff# APP_ID='\r\n\t\r\nAPP_ID='x'\r\nAPP_SECRET='hunter2\r\nAPP_PORT=$A\r\nhunter2"
+	const file = "\ufeff# APP_ID='\r\n\r\nAPP_ID='x'\r\nAPP_SECRET='hunter2\r\nAPP_PORT=$A\r\nhunter2"
 	f, _, errs := load(nil, folder(t, files{".env.local": file, ".env": "APP_PORT=1\nhunter2"}))
 	wantLines(t, "errors", errs,
 		".env.local line 4: want NAME=value", ".env.local line 5: want the value in single quotes",
