@@ -43,8 +43,8 @@ var (
 )
 
 // valueAndComment parts a value, with its quotes if it has any, from the comment behind it:
-// for godotenv the comment after an empty value is the value.
-var valueAndComment = regexp.MustCompile(`^('[^']*'|"[^"]*"|.*?)((^|\s+)#.*)?$`)
+// for godotenv the comment after an empty value is the value. It matches any text.
+var valueAndComment = regexp.MustCompile(`(?s)^('[^']*'|"[^"]*"|.*?)((^|\s+)#.*)?$`)
 
 // parseLine returns the variable that a line of a .env file sets, with an empty name if
 // the line is blank, a comment or broken.
