@@ -49,7 +49,6 @@ func Fetch(
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Accept", "application/json")
 	answer, err := upstream.Do(transport, req)
 	if err != nil {
 		return nil, err
@@ -66,15 +65,7 @@ func Fetch(
 	if previous != nil && maps.Equal(keys, previous.keys) {
 		return previous, nil
 	}
-	return newSet(keys)
-}
-
-// newSet hands the keys to keyfunc.
-func newSet(keys map[string]jwk) (*Set, error) {
-	text, err := json.Marshal(map[string][]jwk{"keys": slices.Collect(maps.Values(keys))})
-	if err != nil {
-		return nil, err
-	}
+	text, _ := json.Marshal(map[string][]jwk{"keys": slices.Collect(maps.Values(keys))}) // only strings
 	found, err := keyfunc.NewJWKSetJSON(text)
 	if err != nil {
 		return nil, err
@@ -88,7 +79,7 @@ type jwk struct {
 	Kty string `json:"kty"`
 	Kid string `json:"kid"`
 	Use string `json:"use,omitempty"`
-	Alg string `json:"alg"`
+	Alg string `json:"alg,omitempty"`
 	N   string `json:"n"`
 	E   string `json:"e"`
 }
@@ -104,27 +95,26 @@ func usableKeys(body []byte) map[string]jwk {
 	for _, raw := range published.Keys {
 		var key jwk
 		if json.Unmarshal(raw, &key) == nil && key.usable() {
-			key.Alg = "RS256"
 			usable[key.Kid] = key
 		}
 	}
 	return usable
 }
 
-// usable reports whether RS256 can use the key.
-func (k *jwk) usable() bool {
-	n, e := number(k.N), number(k.E)
+// usable reports whether RS256 can use the key. What keyfunc refuses is not usable; an even
+// n or e is, but crypto/rsa accepts no signature by it.
+func (k jwk) usable() bool {
+	n, e := bits(k.N), bits(k.E)
 	return k.Kty == "RSA" && k.Kid != "" &&
 		(k.Use == "" || k.Use == "sig") && (k.Alg == "" || k.Alg == "RS256") &&
-		minBits <= n.BitLen() && n.BitLen() <= maxBits && n.Bit(0) == 1 &&
-		2 <= e.BitLen() && e.BitLen() <= maxExponentBits && e.Bit(0) == 1
+		minBits <= n && n <= maxBits && 2 <= e && e <= maxExponentBits
 }
 
-// number decodes a Base64urlUInt (RFC 7518 §2), padded or not; anything else is 0.
-func number(text string) *big.Int {
+// bits is the length of a Base64urlUInt (RFC 7518 §2), padded or not; 0 if it is none.
+func bits(text string) int {
 	decoded, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
 	if err != nil {
-		return new(big.Int) // not the part before the error
+		return 0 // not the part before the error
 	}
-	return new(big.Int).SetBytes(decoded)
+	return new(big.Int).SetBytes(decoded).BitLen()
 }

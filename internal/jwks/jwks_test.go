@@ -1,19 +1,14 @@
 package jwks
 
 import (
-	"bytes"
-	"cmp"
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"io"
 	"maps"
 	"math/big"
-	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
 
 	"github.com/MicahParks/keyfunc/v3"
 	"github.com/golang-jwt/jwt/v5"
@@ -25,113 +20,73 @@ import (
 type members = map[string]any
 
 // published is the tenant's current key as it publishes it, with changes; nil deletes.
-func published(t testing.TB, s *standintest.Standin, change members) members {
-	t.Helper()
+func published(s *standintest.Standin, change members) members {
 	var set struct{ Keys []members }
-	if err := json.Unmarshal(s.Tenant.JWKS(), &set); err != nil {
-		t.Fatal(err)
-	}
+	json.Unmarshal(s.Tenant.JWKS(), &set)
 	key := set.Keys[0]
 	maps.Copy(key, change)
 	maps.DeleteFunc(key, func(_ string, v any) bool { return v == nil })
 	return key
 }
 
+func base64url(n *big.Int) string { return base64.RawURLEncoding.EncodeToString(n.Bytes()) }
+
+// modulus is the least number of so many bits, as n.
+func modulus(bits uint) string { return base64url(new(big.Int).Lsh(big.NewInt(1), bits-1)) }
+
 // setOf is the JWKS of the keys.
-func setOf(t testing.TB, keys ...any) body {
-	t.Helper()
-	text, err := json.Marshal(members{"keys": keys})
-	if err != nil {
-		t.Fatal(err)
-	}
+func setOf(keys ...any) []byte {
+	text, _ := json.Marshal(members{"keys": keys})
 	return text
 }
 
-func base64url(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
-
-// modulus is an odd number of so many bits, as n.
-func modulus(bits uint) string {
-	n := new(big.Int).Lsh(big.NewInt(1), bits-1)
-	return base64url(n.Add(n, big.NewInt(1)).Bytes())
-}
-
-// A body is what a tenant answers.
-type body []byte
-
-func (b body) RoundTrip(*http.Request) (*http.Response, error) {
-	body := io.NopCloser(bytes.NewReader(b))
-	return &http.Response{StatusCode: http.StatusOK, Body: body}, nil
-}
-
-// keys are those that tokens get from the body, by kid.
-func (b body) keys(t testing.TB) map[string]*rsa.PublicKey {
+// fetch fetches what the tenant publishes. If it has no usable key, the set is empty.
+func fetch(t testing.TB, s *standintest.Standin, published []byte, previous *Set) *Set {
 	t.Helper()
-	set, err := Fetch(t.Context(), b, "tenant.test", nil)
-	failed, ok := errors.AsType[*upstream.Error](err)
-	if ok && failed.Kind == upstream.Nonsense {
-		return nil
+	s.Tenant.Misbehave(standintest.Answer(200, "application/json", string(published)))
+	set, err := Fetch(t.Context(), s.Transport(), s.Tenant.Domain(), previous)
+	if failed, ok := errors.AsType[*upstream.Error](err); ok && failed.Kind == upstream.Nonsense {
+		return new(Set)
 	}
 	if err != nil {
-		t.Fatalf("the set %.200q: %v", b, err)
+		t.Fatalf("the set %.200q: %v", published, err)
 	}
-	keys := make(map[string]*rsa.PublicKey)
-	for kid := range set.keys {
-		key, err := set.Keyfunc(&jwt.Token{Header: members{"kid": kid, "alg": "RS256"}})
-		if err != nil || !set.Has(kid) {
-			t.Fatalf("the key %q is not found: %v", kid, err)
-		}
-		keys[kid] = key.(*rsa.PublicKey)
-	}
-	return keys
+	return set
+}
+
+// token is one that is signed with the key.
+func token(kid string) *jwt.Token {
+	return &jwt.Token{Header: members{"kid": kid, "alg": "RS256"}}
 }
 
 func TestFetch(t *testing.T) {
 	s := standintest.New(t)
-	for _, hex := range []bool{false, true} {
-		s.Tenant.HexX5t(hex)
-		keys := body(s.Tenant.JWKS()).keys(t)
-		for _, want := range []standintest.Key{s.Tenant.Key(), s.Tenant.NextKey()} {
-			got := keys[want.ID]
-			if len(keys) != 2 || got == nil || !got.Equal(&want.Private.PublicKey) {
-				t.Errorf("hex x5t %v: %d keys, or %s is not the tenant's", hex, len(keys), want.ID)
-			}
+	s.Tenant.HexX5t(true) // as older tenants publish it
+	set := fetch(t, s, s.Tenant.JWKS(), nil)
+	for _, want := range []standintest.Key{s.Tenant.Key(), s.Tenant.NextKey()} {
+		key, err := set.Keyfunc(token(want.ID))
+		if !want.Private.PublicKey.Equal(key) || !set.Has(want.ID) {
+			t.Errorf("the key %s is %v, %v", want.ID, key, err)
 		}
 	}
-	set, err := Fetch(t.Context(), setOf(t, published(t, s, nil)), s.Tenant.Domain(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, header := range []members{
-		{"kid": "unknown", "alg": "RS256"}, {"kid": s.Tenant.Key().ID, "alg": "RS512"},
-	} {
-		if _, err := set.Keyfunc(&jwt.Token{Header: header}); !errors.Is(err, keyfunc.ErrKeyfunc) {
-			t.Errorf("a token with the header %v: got %v, want an error of keyfunc", header, err)
-		}
-	}
-	if set.Has("unknown") {
-		t.Error("the set has an unknown key")
+	_, err := set.Keyfunc(token("unknown"))
+	if !errors.Is(err, keyfunc.ErrKeyfunc) || set.Has("unknown") {
+		t.Errorf("an unknown key: %v, want an error of keyfunc", err)
 	}
 }
 
 // A fetch of the same keys returns the previous set, with what is remembered in it.
 func TestFetchOfTheSameKeys(t *testing.T) {
 	s := standintest.New(t)
-	fetch := func(previous *Set, keys ...any) *Set {
-		t.Helper()
-		set, err := Fetch(t.Context(), setOf(t, keys...), "tenant.test", previous)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return set
-	}
-	one, other := published(t, s, nil), published(t, s, members{"kid": "other"})
-	previous := fetch(nil, one, other)
-	if fetch(previous, other, published(t, s, members{"x5t": "x"}), members{}) != previous {
+	one, other := published(s, nil), published(s, members{"kid": "other"})
+	previous := fetch(t, s, setOf(one, other), nil)
+	same := setOf(other, published(s, members{"x5t": "x"}), members{})
+	if fetch(t, s, same, previous) != previous {
 		t.Error("the same keys, in another order, made another set")
 	}
-	changed := published(t, s, members{"n": modulus(2048)})
-	for _, keys := range [][]any{{one}, {one, other, changed}, {changed, other}} {
-		if fetch(previous, keys...) == previous {
+	changed := published(s, members{"n": modulus(2048)})
+	for _, keys := range [][]any{{one}, {changed, other}} {
+		if fetch(t, s, setOf(keys...), previous) == previous {
 			t.Errorf("the keys %v made the same set", keys)
 		}
 	}
@@ -140,75 +95,63 @@ func TestFetchOfTheSameKeys(t *testing.T) {
 // usable and unusable are changes of a key that RS256 can use.
 var (
 	usable = []members{
-		nil,
-		{"use": nil, "alg": nil, "x5t": nil, "x5c": nil},
-		{"alg": json.RawMessage("null")},
-		{"kid": "<&>\u2028\u0000\""},
-		{"n": modulus(2048)}, {"n": modulus(8192)},
-		{"n": modulus(2048) + "=="}, {"n": "AAAA" + modulus(2048)},
+		nil, {"use": nil, "alg": nil, "x5t": nil, "x5c": nil}, {"alg": json.RawMessage("null")},
+		{"kid": "<&>\u2028\u0000\""}, {"n": modulus(8192) + "=="}, {"n": "AAAA" + modulus(2048)},
 		{"e": "Aw"}, {"e": "f____w"}, {"e": "AAAAAAAAAAAAAAAAAQAB"}, // 3, 2^31-1, 65537
 		{"x5t": 7, "x5c": []string{"MIIB", "*"}, "x5u": "https://elsewhere.test/", "key_ops": 7},
 		{"d": "AQ", "p": "AQ", "q": "AQ", "dp": "AQ", "dq": "AQ", "qi": "AQ"},
 	}
 	unusable = []members{
-		{"use": "enc"}, {"use": "SIG"}, {"alg": "RS512"}, {"alg": 256},
-		{"kty": "EC", "crv": "P-256", "x": "AQ", "y": "AQ"}, {"kty": nil},
-		{"kid": ""}, {"kid": 7},
-		{"n": modulus(2047)}, {"n": modulus(8193)},
-		{"n": base64url(new(big.Int).Lsh(big.NewInt(1), 2047).Bytes())}, // even
-		{"e": nil}, {"e": "AQAB*"}, {"e": "AQ"}, {"e": "Ag"}, {"e": "gAAAAQ"}, // 1, 2, 2^31+1
+		{"use": "enc"}, {"alg": "RS512"}, {"alg": 256}, {"kid": ""}, {"kid": 7}, {"n": modulus(2047)},
+		{"kty": nil}, {"kty": "EC", "crv": "P-256", "x": "AQ", "y": "AQ"}, {"n": modulus(8193)},
+		{"e": nil}, {"e": "AQAB*"}, {"e": "AQ"}, {"e": "gAAAAQ"}, // 1, 2^31+1
 	}
 )
 
 func TestUnusableKeysAreDroppedOneByOne(t *testing.T) {
 	s := standintest.New(t)
-	neighbour := s.Tenant.NextKey()
-	good := published(t, s,
-		members{"kid": neighbour.ID, "n": base64url(neighbour.Private.N.Bytes())})
+	next := s.Tenant.NextKey()
+	neighbour := published(s, members{"kid": next.ID, "n": base64url(next.Private.N)})
 	want := func(count int, other any) {
 		t.Helper()
-		keys := setOf(t, other, good).keys(t)
-		got := keys[neighbour.ID]
-		if len(keys) != count || got == nil || !got.Equal(&neighbour.Private.PublicKey) {
-			t.Errorf("beside %.300v: got the keys %v, want %d with the neighbour", other, keys, count)
+		set := fetch(t, s, setOf(other, neighbour), nil)
+		key, err := set.Keyfunc(token(next.ID))
+		if !next.Private.PublicKey.Equal(key) || len(set.keys) != count {
+			t.Errorf("beside %.300v: got %v (%v), want %d keys", other, set.keys, err, count)
 		}
 	}
 	for _, change := range usable {
-		want(2, published(t, s, change))
+		want(2, published(s, change))
 	}
 	for _, change := range unusable {
-		want(1, published(t, s, change))
+		want(1, published(s, change))
 	}
-	for _, other := range []any{nil, "x", 7, []any{}, members{}, true} {
+	for _, other := range []any{nil, "x", 7, []any{}, members{}} {
 		want(1, other)
 	}
 }
 
 func TestFailedFetches(t *testing.T) {
 	s := standintest.New(t)
-	want := map[string]upstream.Kind{ // of all others, Nonsense
-		"500 with HTML": upstream.Refused, "404": upstream.Refused, "429": upstream.Throttled,
+	want := func(name string, fault standintest.Fault, kind upstream.Kind) {
+		t.Helper()
+		s.Tenant.Misbehave(fault)
+		_, err := Fetch(t.Context(), s.Transport(), s.Tenant.Domain(), nil)
+		failed, ok := errors.AsType[*upstream.Error](err)
+		if !ok || failed.Kind != kind || !strings.Contains(failed.Text, s.Tenant.Domain()) {
+			t.Errorf("%s: got %v, want %s and the domain", name, err, kind)
+		}
 	}
-	faults := append(standintest.Nonsense(),
-		standintest.NamedFault{Name: "404", Fault: standintest.Status(404)},
-		standintest.NamedFault{Name: "429", Fault: standintest.Status(429)})
-	good, _ := strings.CutSuffix(string(setOf(t, published(t, s, nil))), "}")
-	for _, text := range []string{good, good + "}x", good + `,"keys":7}`, `{"keys":{}}`} {
-		faults = append(faults, standintest.NamedFault{
-			Name: text, Fault: standintest.Answer(200, "application/json", text),
-		})
+	for _, nonsense := range standintest.Nonsense() {
+		if nonsense.Name != "500 with HTML" {
+			want(nonsense.Name, nonsense.Fault, upstream.Nonsense)
+		}
 	}
-	for _, test := range faults {
-		kind := cmp.Or(want[test.Name], upstream.Nonsense)
-		synctest.Test(t, func(t *testing.T) {
-			s.Tenant.Misbehave(test.Fault)
-			keys, err := Fetch(t.Context(), s.Transport(), s.Tenant.Domain(), nil)
-			failed, ok := errors.AsType[*upstream.Error](err)
-			if keys != nil || !ok || failed.Kind != kind ||
-				!strings.Contains(failed.Text, s.Tenant.Domain()) {
-				t.Errorf("%s: got %v and %v, want %s and the domain", test.Name, keys, err, kind)
-			}
-		})
+	want("500", standintest.Status(500), upstream.Refused)
+	want("429", standintest.Status(429), upstream.Throttled)
+	good := strings.TrimSuffix(string(setOf(published(s, nil))), "}")
+	for _, text := range []string{good, good + "}x", good + `,"keys":7}`} {
+		want(text, standintest.Answer(200, "application/json", text), upstream.Nonsense)
 	}
 }
 
@@ -216,12 +159,15 @@ func TestFailedFetches(t *testing.T) {
 func FuzzFetch(f *testing.F) {
 	s := standintest.New(f)
 	for _, change := range append(usable, unusable...) {
-		f.Add([]byte(setOf(f, published(f, s, change))))
+		f.Add(setOf(published(s, change)))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		for kid, key := range body(text).keys(t) {
-			if bits := key.N.BitLen(); kid == "" || bits < 2048 || bits > 8192 || key.E < 3 {
-				t.Errorf("took the key %q with %d bits and e %d", kid, bits, key.E)
+		set := fetch(t, s, text, nil)
+		for kid := range set.keys {
+			found, err := set.Keyfunc(token(kid))
+			key, ok := found.(*rsa.PublicKey)
+			if !ok || kid == "" || key.N.BitLen() < 2048 || key.N.BitLen() > 8192 {
+				t.Errorf("took the key %q: %v, %v", kid, key, err)
 			}
 		}
 	})
