@@ -365,7 +365,7 @@ func TestLog(t *testing.T) {
 			name, token, want string // want is a pattern of the one line
 		}{
 			{"good", token, `status=200 ms=[0-9.]+ sub=auth0\|jane token=` + fingerprint},
-			{"control characters", s.userToken(jane("a\n\x1b[31mroot\u202e")), `status=200 .* sub=".*" `},
+			{"control characters", s.userToken(jane("a\n\x1b[31mroot\u202e")), `status=200 .* sub=\S+ `},
 			{"no scope", s.Tenant.IDToken(testClient, jane("auth0|jane")),
 				`status=403 ms=[0-9.]+ reason=scope sub=auth0\|jane`},
 			{"forged", signedPart(token) + ".AA", `status=401 ms=[0-9.]+ reason=signature`},

@@ -3,7 +3,6 @@
 package telemetry
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -37,19 +36,16 @@ func NewLog(w io.Writer, format string, level slog.Leveler) *slog.Logger {
 
 // Subject returns a token's sub as the log may show it: as a hash if it contains
 // the user's e-mail address, as with some connections of Auth0; otherwise at most
-// 128 bytes of it in printable ASCII, so that it cannot end the line or control a
-// terminal. The handlers of slog don't escape all of that: JSON keeps the control
+// 128 bytes of it, escaped as in a Go string, so that it cannot end the line or control
+// a terminal. The handlers of slog don't escape all of that: JSON keeps the control
 // characters above ASCII.
 func Subject(sub string) string {
 	if strings.Contains(sub, "@") {
 		sum := sha256.Sum256([]byte(sub))
 		return "sha256:" + hex.EncodeToString(sum[:6])
 	}
-	sub = sub[:min(len(sub), maxText)]
-	if strings.ContainsFunc(sub, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return strconv.QuoteToASCII(sub)
-	}
-	return sub
+	quoted := strconv.QuoteToASCII(sub[:min(len(sub), maxText)])
+	return quoted[1 : len(quoted)-1]
 }
 
 // Config is what an [Observer] needs. A time that is zero means that there has been none.
@@ -95,8 +91,6 @@ func New(config Config) *Observer {
 			results:      reasons,
 			duration:     prefix + "request_duration_seconds",
 			durationHelp: "Time from a request's header to its answer.",
-			// A request takes microseconds, or waits for a fetch.
-			bounds: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .05, .1, .5, 1, 2.5, 5, 10},
 		},
 		keys:   newFetches("Auth0 keys", "key_fetches_total", "key_fetch_duration_seconds"),
 		grants: newFetches("iTwin token", "grants_total", "grant_duration_seconds"),
@@ -120,8 +114,6 @@ func newFetches(what, total, duration string) *fetches {
 		results:      results,
 		duration:     prefix + duration,
 		durationHelp: "Duration of " + what + " fetches.",
-		// A fetch crosses the internet, and ends after 10 s.
-		bounds: []float64{.05, .1, .25, .5, 1, 2.5, 5, 10},
 	}}
 }
 
@@ -145,21 +137,24 @@ func (o *Observer) Request(ctx context.Context, r Request) {
 	if !o.Log.Enabled(ctx, level) {
 		return
 	}
+	if r.Status == http.StatusOK {
+		r.Reason = "" // the status says it
+	}
 	// Not o.Log.Info, which looks up the caller's line of code.
 	line := slog.NewRecord(time.Now(), level, "getToken", 0)
-	line.AddAttrs(slog.Int("status", r.Status), milliseconds(r.Duration))
-	if r.Status != http.StatusOK {
-		line.AddAttrs(slog.String("reason", r.Reason))
-	}
-	if r.Subject != "" {
-		line.AddAttrs(slog.String("sub", r.Subject))
-	}
-	if r.Token != "" {
-		line.AddAttrs(slog.String("token", r.Token))
-	}
+	line.AddAttrs(slog.Int("status", r.Status), milliseconds(r.Duration),
+		optional("reason", r.Reason), optional("sub", r.Subject), optional("token", r.Token))
 	if o.Log.Handler().Handle(ctx, line) != nil {
 		o.lost.Add(1)
 	}
+}
+
+// optional is a text in the log, left out if it is empty.
+func optional(key, value string) slog.Attr {
+	if value == "" {
+		return slog.Attr{}
+	}
+	return slog.String(key, value)
 }
 
 // milliseconds is a duration in the log, to the microsecond.
@@ -203,29 +198,28 @@ func resultOf(err error) string {
 
 // ServeHTTP answers a scrape with Prometheus text (exposition format 0.0.4).
 func (o *Observer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	var b bytes.Buffer
-	o.requests.write(&b)
-	o.keys.write(&b)
-	o.grants.write(&b)
-	header(&b, prefix+"log_lines_lost_total", "counter", "Lines of requests that could not be logged.")
-	fmt.Fprintf(&b, "%slog_lines_lost_total %d\n", prefix, o.lost.Load())
-	gauge(&b, prefix+"token_expiry_timestamp_seconds", "",
-		"When the iTwin token expires; 0 if there has been none.", seconds(o.TokenExpiry()))
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	o.requests.write(w)
+	o.keys.write(w)
+	o.grants.write(w)
+	metric(w, "counter", prefix+"log_lines_lost_total", "",
+		"Lines of requests that could not be logged.", float64(o.lost.Load()))
+	metric(w, "gauge", prefix+"token_expiry_timestamp_seconds", "",
+		"When the iTwin token expires; 0 if there has been none.", unix(o.TokenExpiry()))
 	if fetched := o.KeysFetched(); !fetched.IsZero() {
-		gauge(&b, prefix+"keys_age_seconds", "",
+		metric(w, "gauge", prefix+"keys_age_seconds", "",
 			"Time since the Auth0 keys in use were fetched.", time.Since(fetched).Seconds())
 	}
 	if o.CertificateExpiry != nil {
-		gauge(&b, prefix+"tls_certificate_expiry_timestamp_seconds", "",
-			"When the TLS certificate in use expires.", seconds(o.CertificateExpiry()))
+		metric(w, "gauge", prefix+"tls_certificate_expiry_timestamp_seconds", "",
+			"When the TLS certificate in use expires.", unix(o.CertificateExpiry()))
 	}
 	// Go and Prometheus quote printable text alike.
 	build := fmt.Sprintf("{version=%q,commit=%q,go_version=%q}",
 		o.Version, Commit(), runtime.Version())
-	gauge(&b, prefix+"build_info", build, "The build; always 1.", 1)
-	gauge(&b, "process_start_time_seconds", "", "When the process started.", seconds(o.started))
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	w.Write(b.Bytes())
+	metric(w, "gauge", prefix+"build_info", build, "The build; always 1.", 1)
+	metric(w, "gauge", "process_start_time_seconds", "",
+		"When the process started.", unix(o.started))
 }
 
 // Commit returns the commit that the program was built from, if Go knows it.
