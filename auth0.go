@@ -46,7 +46,7 @@ const (
 	// jwt decodes header and claims before it verifies the signature. With these
 	// bounds a request that is refused costs at most six times one that is accepted.
 	maxHeader = 512 // bytes; Auth0 sends a hundred
-	maxValues = 400 // in the claims: commas, and opening brackets and braces
+	maxValues = 400 // in the claims, as countValues bounds them
 )
 
 // A verifier checks user tokens of one Auth0 tenant.
@@ -107,61 +107,70 @@ func (v *verifier) verify(ctx context.Context, raw string) (subject string, err 
 		return "", err
 	}
 	if !keys.Has(kid) {
-		ctx, cancel := context.WithTimeout(ctx, unknownKeyTimeout)
+		waiting, cancel := context.WithTimeout(ctx, unknownKeyTimeout)
 		defer cancel()
-		if keys, err = v.keys.Newer(ctx); err != nil {
+		keys, err = v.keys.Newer(waiting)
+		if err != nil {
 			return "", fmt.Errorf("%w: %w", problem.KeysOutdated, err)
 		}
 	}
-	claims := jwt.MapClaims{} // not a struct, whose names would match in any case
-	_, err = v.parser.ParseWithClaims(raw, claims, keys.Keyfunc)
-	if err := v.parseProblem(claims, err); err != nil {
+	claims, err := v.parse(raw, keys.Keyfunc)
+	if err != nil {
 		return "", err
 	}
-	subject, _ = claims["sub"].(string)
-	subject = telemetry.Subject(subject)
+	sub, _ := claims["sub"].(string)
+	subject = telemetry.Subject(sub)
 	if !v.allowsOrganization(claims) {
 		return subject, problem.Organization
 	}
 	if !v.hasScopes(claims) {
 		return subject, problem.Scope
 	}
-	expiry, _ := claims.GetExpirationTime() // there is one: checked
+	expiry, _ := claims.GetExpirationTime() // there is one: parse requires it
 	keys.Verified.Put(hash, subject, expiry.Time)
 	return subject, nil
 }
 
-// opaque matches the opaque tokens of older tenants.
-var opaque = regexp.MustCompile(`^[A-Za-z0-9_-]{32}$`)
+var (
+	// opaque matches the opaque tokens of older tenants. Those of newer ones are encrypted
+	// tokens (JWE) that only Auth0 can decrypt.
+	opaque = regexp.MustCompile(`^[A-Za-z0-9_-]{32}$`)
 
-// checkHeader checks what needs no key, that the token is a JWT and its header, and
-// returns the ID of the key. The header's jwk, jku, x5u and x5c are never looked at
-// (RFC 8725 §3.1).
+	// jwtType matches the media type of a JWT, or of an access token (RFC 9068 §2.1). Such
+	// a type has no case, and may leave out application/ (RFC 7515 §4.1.9).
+	jwtType = regexp.MustCompile(`^(?i:(application/)?(at\+)?jwt)$`)
+)
+
+// checkHeader checks all that needs no key: that the token is a JWT, that jwt can decode it
+// at little cost, and its header, whose values must all be strings. It returns the ID of
+// the key. The header's jwk, jku, x5u and x5c are never looked at (RFC 8725 §3.1).
 func checkHeader(raw string) (kid string, err error) {
-	if !strings.HasPrefix(raw, "eyJ") && opaque.MatchString(raw) { // {" in base64
+	if opaque.MatchString(raw) {
 		return "", problem.NotJWT
 	}
-	header, err := decodeHeader(raw)
-	if err != nil {
-		return "", err
+	first, rest, _ := strings.Cut(raw, ".")
+	second, _, _ := strings.Cut(rest, ".")
+	text, _ := base64.RawURLEncoding.DecodeString(first) // jwt refuses what is not base64url
+	if len(text) > maxHeader || countValues(second) > maxValues {
+		return "", problem.TooLong
+	}
+	var header map[string]string
+	if json.Unmarshal(text, &header) != nil {
+		return "", problem.Malformed
 	}
 	dots := strings.Count(raw, ".")
-	// No extension is supported, so none may be critical (RFC 7515 §4.1.11).
-	_, critical := header["crit"]
-	// A media type has no case, and may leave out application/ (RFC 7515 §4.1.9).
-	// That of an access token is at+jwt (RFC 9068 §2.1).
 	typ, typed := header["typ"]
-	typ = strings.TrimPrefix(strings.ToLower(typ), "application/")
+	_, critical := header["crit"] // no extension is supported (RFC 7515 §4.1.11)
 	switch {
-	case dots == 4 && header["alg"] == "dir": // opaque too: only Auth0 can decrypt it
-		return "", problem.NotJWT
+	case dots == 4 && header["alg"] == "dir":
+		return "", problem.NotJWT // but opaque
 	case dots == 4: // RFC 7516 §7.1
 		return "", problem.Encrypted
 	case dots != 2, critical:
 		return "", problem.Malformed
 	case header["alg"] != jwt.SigningMethodRS256.Alg():
 		return "", problem.Algorithm
-	case typed && typ != "jwt" && typ != "at+jwt":
+	case typed && !jwtType.MatchString(typ):
 		return "", problem.Type
 	case header["kid"] == "": // keyfunc would try every key
 		return "", problem.NoKeyID
@@ -169,54 +178,45 @@ func checkHeader(raw string) (kid string, err error) {
 	return header["kid"], nil
 }
 
-// decodeHeader returns the header of a token, whose values must all be strings, and
-// refuses a token that is expensive to decode. Where base64url has an error it looks at
-// the part before it: jwt refuses such a token.
-func decodeHeader(raw string) (header map[string]string, err error) {
-	first, rest, _ := strings.Cut(raw, ".")
-	second, _, _ := strings.Cut(rest, ".")
-	text, _ := base64.RawURLEncoding.DecodeString(first)
-	claims, _ := base64.RawURLEncoding.DecodeString(second)
-	values := bytes.Count(claims, []byte(",")) + bytes.Count(claims, []byte("[")) +
-		bytes.Count(claims, []byte("{"))
-	if len(text) > maxHeader || values > maxValues {
-		return nil, problem.TooLong
-	}
-	if json.Unmarshal(text, &header) != nil {
-		return nil, problem.Malformed
-	}
-	return header, nil
+// countValues bounds the number of values in claims in base64url: each follows a comma, an
+// opening bracket or an opening brace.
+func countValues(claims string) int {
+	text, _ := base64.RawURLEncoding.DecodeString(claims)
+	return bytes.Count(text, []byte(",")) + bytes.Count(text, []byte("[")) +
+		bytes.Count(text, []byte("{"))
 }
 
-// parseProblem turns the result of jwt into a problem, since its errors contain parts
-// of the token. Of several problems it returns the one that explains the others: a
-// token of another tenant is not just expired, and its key is unknown here.
-func (v *verifier) parseProblem(claims jwt.MapClaims, err error) error {
+// parse lets jwt verify the signature and the registered claims, and returns the claims.
+// It turns jwt's errors into problems, since they contain parts of the token. Of several
+// problems it returns the one that explains the others: a token of another tenant is not
+// just expired, and its key is unknown here.
+func (v *verifier) parse(raw string, key jwt.Keyfunc) (jwt.MapClaims, error) {
+	claims := jwt.MapClaims{} // not a struct, whose names would match in any case
+	_, err := v.parser.ParseWithClaims(raw, claims, key)
 	switch {
 	case errors.Is(err, jwt.ErrTokenMalformed):
-		return problem.Malformed
+		return nil, problem.Malformed
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
-		return problem.Signature
+		return nil, problem.Signature
 	case claims["iss"] != v.issuer:
-		return problem.Issuer
+		return nil, problem.Issuer
 	case errors.Is(err, keyfunc.ErrKeyfunc):
-		return problem.UnknownKey
-	case errors.Is(err, jwt.ErrInvalidType),
-		!inRange(claims["exp"]), !inRange(claims["nbf"]), !inRange(claims["iat"]):
-		return problem.Claims
+		return nil, problem.UnknownKey
+	case !inRange(claims["exp"]), !inRange(claims["nbf"]), !inRange(claims["iat"]):
+		return nil, problem.Claims
 	case claims["exp"] == nil:
-		return problem.NoExpiry
+		return nil, problem.NoExpiry
 	case errors.Is(err, jwt.ErrTokenExpired):
-		return problem.Expired
+		return nil, problem.Expired
 	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
-		return problem.NotYet
+		return nil, problem.NotYet
 	case errors.Is(err, jwt.ErrTokenInvalidAudience),
 		errors.Is(err, jwt.ErrTokenRequiredClaimMissing): // iss and exp are there
-		return problem.Audience
-	case err != nil:
-		return problem.Claims
+		return nil, problem.Audience
+	case err != nil: // for example a time that is no number
+		return nil, problem.Claims
 	}
-	return nil
+	return claims, nil
 }
 
 // inRange reports whether a time, if there is one, is within what a clock can hold.
@@ -227,17 +227,14 @@ func inRange(claim any) bool {
 }
 
 // allowsOrganization compares org_id exactly and org_name in lower case, as Auth0's
-// SDKs do.
+// SDKs do. What is allowed is an ID if it begins with org_, and a name otherwise.
 func (v *verifier) allowsOrganization(claims jwt.MapClaims) bool {
 	id, _ := claims["org_id"].(string)
 	name, _ := claims["org_name"].(string)
-	isClaimed := func(allowed string) bool {
-		if strings.HasPrefix(allowed, "org_") {
-			return allowed == id
-		}
-		return allowed == strings.ToLower(name)
-	}
-	return len(v.organizations) == 0 || slices.ContainsFunc(v.organizations, isClaimed)
+	name = strings.ToLower(name)
+	return len(v.organizations) == 0 ||
+		strings.HasPrefix(id, "org_") && slices.Contains(v.organizations, id) ||
+		!strings.HasPrefix(name, "org_") && slices.Contains(v.organizations, name)
 }
 
 // hasScopes looks for each required scope in the token's scope (RFC 8693 §4.2) and in

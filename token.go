@@ -37,11 +37,6 @@ type itwinToken struct {
 	expiry      time.Time
 }
 
-func newItwinToken(access string, expiry time.Time) *itwinToken {
-	sum := sha256.Sum256([]byte(access))
-	return &itwinToken{newSecret("Bearer " + access), hex.EncodeToString(sum[:6]), expiry}
-}
-
 // newTokens keeps an iTwin token fresh with the client credentials grant while its Run
 // runs; report is called after each grant.
 func newTokens(
@@ -54,11 +49,16 @@ func newTokens(
 			if err != nil {
 				return nil, fresh.Term{}, err
 			}
-			term := fresh.Term{
+			sum := sha256.Sum256([]byte(access))
+			token := &itwinToken{
+				bearer:      newSecret("Bearer " + access),
+				fingerprint: hex.EncodeToString(sum[:6]),
+				expiry:      start.Add(lifetime),
+			}
+			return token, fresh.Term{
 				Renew: lifetime / 2,
 				Until: lifetime - min(lifetime/10, endMargin),
-			}
-			return newItwinToken(access, start.Add(lifetime)), term, nil
+			}, nil
 		},
 		Report: report,
 	})
@@ -75,8 +75,8 @@ func grant(
 		return "", 0, err
 	}
 	form := url.Values{"grant_type": {"client_credentials"}, "scope": {c.Scope}}
-	body := strings.NewReader(form.Encode())
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Authority+"/connect/token", body)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Authority+"/connect/token",
+		strings.NewReader(form.Encode()))
 	if err != nil {
 		return "", 0, err
 	}
@@ -110,11 +110,12 @@ func parseGrant(answer upstream.Answer) (access string, lifetime time.Duration, 
 	if body.TokenType != "" && !strings.EqualFold(body.TokenType, "Bearer") {
 		return "", 0, nonsense(answer, "the token_type is not Bearer")
 	}
-	lifetime, ok := parseLifetime(body.ExpiresIn)
-	if !ok {
+	seconds := parseSeconds(body.ExpiresIn)
+	if seconds < 1 {
 		return "", 0, nonsense(answer, "expires_in is not a number of seconds, at least 1")
 	}
-	return body.AccessToken, lifetime, nil
+	seconds = min(seconds, maxLifetime.Seconds())
+	return body.AccessToken, time.Duration(seconds * float64(time.Second)), nil
 }
 
 // nonsense returns the error for an answer that is no token response.
@@ -129,49 +130,49 @@ func isToken(text string) bool {
 	return text != "" && !strings.ContainsFunc(text, notPrintable)
 }
 
-// parseLifetime reads expires_in: a number of seconds, or a string of decimal digits, as
-// some servers send, at least 1. Nil means the default.
-func parseLifetime(expiresIn any) (lifetime time.Duration, ok bool) {
-	var seconds float64
+// parseSeconds reads expires_in: a number, or a string of decimal digits, as some servers
+// send. Nil means the default, and anything else is 0.
+func parseSeconds(expiresIn any) float64 {
 	switch value := expiresIn.(type) {
 	case nil:
-		return defaultLifetime, true
+		return defaultLifetime.Seconds()
 	case float64:
-		seconds = value
+		return value
 	case string:
-		if strings.Trim(value, "0123456789") == "" { // not "Infinity" or "0x1p4"
-			seconds, _ = strconv.ParseFloat(value, 64) // 0 for "", +Inf for many digits
-		}
+		seconds, _ := strconv.ParseUint(value, 10, 64) // the largest uint64 for too many digits
+		return float64(seconds)
 	}
-	if seconds < 1 {
-		return 0, false
-	}
-	return time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second)), true
+	return 0
 }
 
-// refusal says what to do about a response other than 200 (RFC 6749 §5.2). An error code
-// without advice is not repeated: it is upstream's text.
+// grantAdvice says what to do about an error code of IMS (RFC 6749 §5.2).
+var grantAdvice = map[string]string{
+	"invalid_client": "check " + prefix + "CLIENT_ID and " + prefix + "CLIENT_SECRET " +
+		"(or its _FILE) against those" + onPage + "; a secret is shown there only once: " +
+		"if in doubt, make a new one",
+	"invalid_scope": "set " + prefix + "SCOPE to itwin-platform, or to a scope that is " +
+		"listed" + onPage,
+	"unauthorized_client": otherType,
+	"invalid_grant":       otherType,
+	"unsupported_grant_type": "check " + prefix + "AUTHORITY: that server has no client " +
+		"credentials grant",
+	"invalid_request": "check " + prefix + "AUTHORITY and " + prefix + "SCOPE",
+}
+
+const (
+	onPage    = " on the application's page (developer.bentley.com, My Apps)"
+	otherType = "use an application of type Service (developer.bentley.com, My Apps): " +
+		"other types may not use the client credentials grant"
+)
+
+// refusal says what to do about a response other than 200. An error code without advice is
+// not repeated: it is upstream's text.
 func refusal(answer upstream.Answer) error {
 	var body struct {
 		Error string `json:"error"`
 	}
 	json.Unmarshal(answer.Body, &body) // if it is not JSON there is no code
-	const page = " on the application's page (developer.bentley.com, My Apps)"
-	const otherType = "use an application of type Service (developer.bentley.com, My Apps): " +
-		"other types may not use the client credentials grant"
-	advice, known := map[string]string{
-		"invalid_client": "check " + prefix + "CLIENT_ID and " + prefix + "CLIENT_SECRET " +
-			"(or its _FILE) against those" + page + "; a secret is shown there only once: " +
-			"if in doubt, make a new one",
-		"invalid_scope": "set " + prefix + "SCOPE to itwin-platform, or to a scope that is " +
-			"listed" + page,
-		"unauthorized_client": otherType,
-		"invalid_grant":       otherType,
-		"unsupported_grant_type": "check " + prefix + "AUTHORITY: that server has no client " +
-			"credentials grant",
-		"invalid_request": "check " + prefix + "AUTHORITY and " + prefix + "SCOPE",
-	}[body.Error]
-	if known {
+	if advice, known := grantAdvice[body.Error]; known {
 		return answer.Errorf(upstream.Refused, "%s: %s", body.Error, advice)
 	}
 	if answer.Status/100 == 5 {
