@@ -2,12 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -16,7 +12,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -57,13 +52,10 @@ func must[T any](v T, err error) T {
 }
 
 // verify verifies a token and returns the problem, nil if there is none.
-func (s *testServer) verify(token string) error {
+func (s *testServer) verify(token string) *problem.Problem {
 	_, err := s.users.verify(context.Background(), token)
-	if err == nil {
-		return nil
-	}
-	p, ok := errors.AsType[*problem.Problem](err)
-	if !ok || !slices.Contains(problem.All(), p) {
+	p, _ := errors.AsType[*problem.Problem](err)
+	if err != nil && !slices.Contains(problem.All(), p) {
 		s.t.Errorf("verify returns %v, which is not in the table of problems", err)
 	}
 	return p
@@ -71,7 +63,7 @@ func (s *testServer) verify(token string) error {
 
 // wantVerify verifies a token twice, since the first may be remembered, and wants the
 // problem each time, nil for none.
-func (s *testServer) wantVerify(name, token string, want error) {
+func (s *testServer) wantVerify(name, token string, want *problem.Problem) {
 	s.t.Helper()
 	for range 2 {
 		if err := s.verify(token); err != want {
@@ -81,7 +73,7 @@ func (s *testServer) wantVerify(name, token string, want error) {
 }
 
 // wantAtOnce is wantVerify in a bubble, where a token that waits for nothing takes no time.
-func (s *testServer) wantAtOnce(name, token string, want error) {
+func (s *testServer) wantAtOnce(name, token string, want *problem.Problem) {
 	s.t.Helper()
 	start := time.Now()
 	s.wantVerify(name, token, want)
@@ -92,20 +84,19 @@ func (s *testServer) wantAtOnce(name, token string, want error) {
 
 // wantClaim wants the problem for an access token with each of the values as a claim; nil
 // deletes it.
-func (s *testServer) wantClaim(claim string, want error, values ...any) {
+func (s *testServer) wantClaim(claim string, want *problem.Problem, values ...any) {
 	s.t.Helper()
-	for _, value := range values {
-		token := s.userToken(standintest.Claims{claim: value})
-		s.wantVerify(fmt.Sprintf("%s %q", claim, value), token, want)
+	for _, v := range values {
+		token := s.userToken(standintest.Claims{claim: v})
+		s.wantVerify(fmt.Sprintf("%s %q", claim, v), token, want)
 	}
 }
 
 // wantField is wantClaim for a field of the header.
-func (s *testServer) wantField(field string, want error, values ...any) {
+func (s *testServer) wantField(field string, want *problem.Problem, values ...any) {
 	s.t.Helper()
-	for _, value := range values {
-		token := s.withHeader(standintest.Claims{field: value})
-		s.wantVerify(fmt.Sprintf("%s %q", field, value), token, want)
+	for _, v := range values {
+		s.wantVerify(fmt.Sprintf("%s %q", field, v), s.withHeader(standintest.Claims{field: v}), want)
 	}
 }
 
@@ -121,20 +112,18 @@ func (s *testServer) ofNextKey() string {
 
 // withJSON returns an access token with more claims, which need not be JSON.
 func (s *testServer) withJSON(more string) string {
-	return s.sign(s.header(), strings.TrimSuffix(s.claims(), "}")+","+more+"}")
+	return s.sign(strings.TrimSuffix(s.claims(), "}") + "," + more + "}")
 }
 
-// header and claims are those of an access token, as JSON.
-func (s *testServer) header() string { return `{"alg":"RS256","kid":"` + s.Tenant.Key().ID + `"}` }
+// claims are those of an access token, as JSON.
 func (s *testServer) claims() string {
 	return string(must(json.Marshal(s.Tenant.Claims(testAudience))))
 }
 
-// sign signs any texts as header and claims, by RS256 with the tenant's key.
-func (s *testServer) sign(header, claims string) string {
-	signed := base64url(header) + "." + base64url(claims)
-	sum := sha256.Sum256([]byte(signed))
-	signature := must(rsa.SignPKCS1v15(nil, s.Tenant.Key().Private, crypto.SHA256, sum[:]))
+// sign signs any text as claims, by RS256 with the tenant's key.
+func (s *testServer) sign(claims string) string {
+	signed := base64url(`{"alg":"RS256","kid":"`+s.Tenant.Key().ID+`"}`) + "." + base64url(claims)
+	signature := must(jwt.SigningMethodRS256.Sign(signed, s.Tenant.Key().Private))
 	return signed + "." + base64url(string(signature))
 }
 
@@ -143,6 +132,9 @@ func base64url(text string) string { return base64.RawURLEncoding.EncodeToString
 // signedPart is the part of a token that its signature covers.
 func signedPart(token string) string { return token[:strings.LastIndexByte(token, '.')] }
 
+// forge returns the token with another signature.
+func forge(token, signature string) string { return signedPart(token) + "." + base64url(signature) }
+
 func TestGoodTokens(t *testing.T) {
 	s := newServer(t, nil)
 	s.wantVerify("an access token", s.userToken(), nil)
@@ -150,50 +142,38 @@ func TestGoodTokens(t *testing.T) {
 	s.wantVerify("an RFC 9068 access token", s.Tenant.ATJWT(testAudience), nil)
 	s.wantVerify("of the next key", s.ofNextKey(), nil)
 	s.wantClaim("permissions", nil, slices.Repeat([]string{"read:items"}, 380)) // 6 KiB
+
+	s = newServer(t, func(c *config) { c.Audiences = nil })
+	s.wantClaim("aud", nil, nil, "https://other.example", []string{"a", "b"})
 }
 
 func TestClaims(t *testing.T) {
 	testServing(t, nil, func(t *testing.T, s *testServer) {
 		now, issuer := time.Now().Unix(), "https://"+s.Tenant.Domain()
 		s.wantClaim("exp", nil, now-29, float64(now)+0.5, 1<<53)
-		s.wantClaim("exp", problem.NoExpiry, nil, json.RawMessage("null"))
+		s.wantClaim("exp", problem.NoExpiry, nil)
 		s.wantClaim("exp", problem.Expired, 0, -1, now-3600, now-30)
 		s.wantClaim("exp", problem.Claims, "4102444800", []int64{now + 3600}, true, 1<<53+2)
-		s.wantClaim("nbf", nil, nil, 0, now+30)
-		s.wantClaim("nbf", problem.NotYet, now+31)
-		s.wantClaim("nbf", problem.Claims, "0", 1e19)
-		s.wantClaim("iat", nil, nil, 0, now+30)
-		s.wantClaim("iat", problem.NotYet, now+31)
-		s.wantClaim("iat", problem.Claims, "0", 1e19, -1e19)
+		for _, claim := range []string{"nbf", "iat"} {
+			s.wantClaim(claim, nil, nil, 0, now+30)
+			s.wantClaim(claim, problem.NotYet, now+31)
+			s.wantClaim(claim, problem.Claims, "0", 1e19, -1e19)
+		}
 		s.wantClaim("iss", problem.Issuer, nil, "", 1, []string{issuer + "/"}, issuer, issuer+"//")
-		s.wantClaim("iss", problem.Issuer, issuer+".evil.example/", "http://"+s.Tenant.Domain()+"/")
-		s.wantClaim("iss", problem.Issuer, "https://"+strings.ToUpper(s.Tenant.Domain())+"/")
+		s.wantClaim("iss", problem.Issuer, issuer+".evil.example/", strings.ToUpper(issuer)+"/")
 		s.wantClaim("aud", nil, testAudience, testClient, []string{"a", testAudience})
 		s.wantClaim("aud", problem.Audience, nil, "", []string{}, 1, "other", testAudience+"/")
-		s.wantClaim("aud", problem.Audience, strings.ToUpper(testAudience))
 		s.wantClaim("aud", problem.Claims, []any{1, testAudience})
 		s.wantClaim("sub", nil, nil, 7)
-
-		// Names match exactly. Of several problems the one that explains the others counts.
-		other := "https://other.us.auth0.com/"
-		want := func(change standintest.Claims, want error) {
-			t.Helper()
-			s.wantVerify(fmt.Sprint(change), s.userToken(change), want)
-		}
-		want(standintest.Claims{"exp": nil, "EXP": now + 9}, problem.NoExpiry)
-		want(standintest.Claims{"exp": now - 99, "EXP": now + 9}, problem.Expired)
-		want(standintest.Claims{"iss": other, "ISS": issuer + "/"}, problem.Issuer)
-		want(standintest.Claims{"aud": nil, "AUD": testAudience}, problem.Audience)
-		want(standintest.Claims{"iss": other, "exp": 1}, problem.Issuer)
-		want(standintest.Claims{"aud": "other", "exp": 1}, problem.Expired)
 	})
 }
 
-// Numbers may have any form that JSON allows. Only the times are converted.
-func TestNumbers(t *testing.T) {
+// Numbers may have any form that JSON allows; only the times are converted. Names match
+// exactly. Of several problems the one that explains the others counts.
+func TestClaimsInJSON(t *testing.T) {
 	s := newServer(t, nil)
 	const digits = "123456789012345678901234567890"
-	want := func(want error, texts ...string) {
+	want := func(want *problem.Problem, texts ...string) {
 		t.Helper()
 		for _, text := range texts {
 			s.wantVerify(text, s.withJSON(text), want)
@@ -201,9 +181,11 @@ func TestNumbers(t *testing.T) {
 	}
 	want(nil, `"x":-0,"y":[{"z":1e-7}]`, `"x":-1E+3`, `"x":[9e-323]`, `"x":1e400`, `"x":`+digits)
 	want(nil, `"exp":4.1e9`, `"exp":4102444800.0`+digits, `"nbf":1e-7`, `"iat":1.7e+9`)
-	want(problem.Expired, `"exp":1e-7`, `"exp":4102444800,"exp":1`)
+	want(problem.Expired, `"exp":1e-7`, `"exp":4102444800,"exp":1`, `"aud":"other","exp":1`)
 	want(problem.Claims, `"exp":1e19`, `"exp":1e400`, `"nbf":-1e400`, `"iat":`+digits)
 	want(problem.Malformed, `"exp":NaN`, `"x":01`, `"x":.5`)
+	want(problem.NoExpiry, `"exp":null`, `"exp":null,"EXP":4102444800`)
+	want(problem.Issuer, `"iss":"x","ISS":"`+s.Tenant.Issuer()+`"`, `"iss":"https://other/","exp":1`)
 }
 
 func TestHeaders(t *testing.T) {
@@ -221,15 +203,11 @@ func TestHeaders(t *testing.T) {
 		s.wantField("x", nil, strings.Repeat("x", 400))
 		s.wantField("x", problem.TooLong, strings.Repeat("x", 500))
 		for _, field := range []string{"alg", "kid", "typ", "jwk", "x5c", "x"} { // must be strings
-			number := json.RawMessage("1e400")
-			s.wantField(field, problem.Malformed, 1, number, true, []string{"RS256"}, map[string]any{})
+			s.wantField(field, problem.Malformed, 1, json.RawMessage("1e400"), true, []string{"RS256"})
 		}
-		kid := s.Tenant.Key().ID
 		s.wantField("Kid", nil, "unknown") // another field
-		twoAlgs := `{"alg":"RS256","alg":"none","kid":"` + kid + `"}`
-		s.wantVerify("two algs", s.sign(twoAlgs, s.claims()), problem.Algorithm)
-		s.wantVerify("a list", s.sign("["+s.header()+"]", s.claims()), problem.Malformed)
-		s.wantVerify("null", s.sign("null", s.claims()), problem.Algorithm)
+		twoAlgs := base64url(`{"alg":"RS256","alg":"none","kid":"k"}`)
+		s.wantVerify("two algs", twoAlgs+".e30.AA", problem.Algorithm)
 		if s.Tenant.Requests() != 1 {
 			t.Errorf("%d requests to the tenant, want 1: no URL is followed", s.Tenant.Requests())
 		}
@@ -239,7 +217,6 @@ func TestHeaders(t *testing.T) {
 func TestForgedTokens(t *testing.T) {
 	s := newServer(t, nil)
 	key, stranger := s.Tenant.Key().Private, must(rsa.GenerateKey(rand.Reader, 2048))
-	elliptic := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	// The public key as the secret of an HMAC, for verifiers that take the token's word
 	// for the algorithm.
 	pkix := must(x509.MarshalPKIXPublicKey(&key.PublicKey))
@@ -247,34 +224,26 @@ func TestForgedTokens(t *testing.T) {
 	for _, test := range []struct {
 		method jwt.SigningMethod
 		key    any
-		want   error
+		want   *problem.Problem
 	}{
-		{jwt.SigningMethodRS256, key, nil},
 		{jwt.SigningMethodRS256, stranger, problem.Signature},
 		{jwt.SigningMethodRS256, s.Tenant.NextKey().Private, problem.Signature},
 		{jwt.SigningMethodPS256, key, problem.Algorithm},
 		{jwt.SigningMethodRS384, key, problem.Algorithm},
-		{jwt.SigningMethodRS512, key, problem.Algorithm},
-		{jwt.SigningMethodES256, elliptic, problem.Algorithm},
 		{jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, problem.Algorithm},
-		{jwt.SigningMethodHS256, pkix, problem.Algorithm},
 		{jwt.SigningMethodHS256, asPEM, problem.Algorithm},
 	} {
 		token := jwt.NewWithClaims(test.method, jwt.MapClaims(s.Tenant.Claims(testAudience)))
 		token.Header["kid"] = s.Tenant.Key().ID
-		name := fmt.Sprintf("%s by %T", test.method.Alg(), test.key)
-		s.wantVerify(name, must(token.SignedString(test.key)), test.want)
+		s.wantVerify(test.method.Alg(), must(token.SignedString(test.key)), test.want)
 	}
 
 	token, other := s.userToken(), s.userToken(standintest.Claims{"sub": "auth0|another"})
-	signature := must(base64.RawURLEncoding.DecodeString(token[len(signedPart(token))+1:]))
-	flipped := slices.Clone(signature)
-	flipped[0] ^= 1
-	for _, wrong := range [][]byte{nil, signature[1:], flipped, slices.Repeat(signature, 4)} {
-		forged := signedPart(token) + "." + base64url(string(wrong))
-		s.wantVerify("another signature", forged, problem.Signature)
+	signature := string(must(base64.RawURLEncoding.DecodeString(token[len(signedPart(token))+1:])))
+	for _, wrong := range []string{"", signature[1:], signature + signature, "forged"} {
+		s.wantVerify("another signature", forge(token, wrong), problem.Signature)
 	}
-	s.wantVerify("another token's", signedPart(other)+token[len(signedPart(token)):], problem.Signature)
+	s.wantVerify("another token's", forge(other, signature), problem.Signature)
 }
 
 func TestMalformedTokens(t *testing.T) {
@@ -289,14 +258,10 @@ func TestMalformedTokens(t *testing.T) {
 		header + "==." + claims + "." + signature,            // padding
 		signedPart(token) + ".+/" + signature[2:],            // the other alphabet
 		token[:len(token)-1] + string(token[len(token)-1]+1), // loose last bits
-		s.sign(s.header(), "["+s.claims()+"]"),
-		s.sign(s.header(), `"claims"`),
-		s.sign(s.header(), strings.TrimSuffix(s.claims(), "}")),
-		s.sign(s.header(), "\xff\xfe{}"),
+		s.sign("[" + s.claims() + "]"), s.sign(`"claims"`), s.sign("{"), s.sign("\xff\xfe{}"),
 	} {
 		s.wantVerify(fmt.Sprintf("%.200q", malformed), malformed, problem.Malformed)
 	}
-	s.wantVerify("claims null", s.sign(s.header(), "null"), problem.Issuer)
 }
 
 // Only an opaque token is told to request an audience.
@@ -307,34 +272,22 @@ func TestTokensThatAreNoJWT(t *testing.T) {
 	encrypted := base64url(`{"alg":"RSA-OAEP-256","enc":"A256GCM"}`) + ".key.iv.text.tag"
 	s.wantVerify("encrypted", encrypted, problem.Encrypted)
 	s.wantVerify("a secret", "hH0xJtqyUnpgqLHaLQvnJWBT+GVkoy/1", problem.Malformed)
-	s.wantVerify("a secret of 64 characters", strings.Repeat("x0_-", 16), problem.Malformed)
-	if strings.Contains(problem.Malformed.Text, "audience") {
-		t.Errorf("%q names the audience", problem.Malformed.Text)
-	}
-}
-
-func TestWithoutAnAudienceAnyTokenOfTheTenantIsAccepted(t *testing.T) {
-	s := newServer(t, func(c *config) { c.Audiences = nil })
-	s.wantClaim("aud", nil, nil, "https://other.example", []string{"a", "b"})
-	s.wantClaim("iss", problem.Issuer, "https://other.us.auth0.com/")
 }
 
 func TestOrganizations(t *testing.T) {
 	s := newServer(t, func(c *config) { c.Organizations = []string{"org_1", "acme"} })
 	for _, test := range []struct {
 		id, name any
-		want     error
+		want     *problem.Problem
 	}{
 		{id: "org_1", name: "", want: nil},
 		{id: "org_2", name: "acme", want: nil},
 		{id: "org_2", name: "ACME", want: nil},
 		{id: nil, name: nil, want: problem.Organization},
-		{id: "org_2", name: "other", want: problem.Organization},
 		{id: "ORG_1", name: "", want: problem.Organization},
 		{id: "org_2", name: "org_1", want: problem.Organization}, // a name is no ID
 		{id: "org_2", name: "ORG_1", want: problem.Organization},
 		{id: "acme", name: "", want: problem.Organization},
-		{id: "org_", name: "acm", want: problem.Organization},
 		{id: []string{"org_1"}, name: []string{"acme"}, want: problem.Organization},
 	} {
 		token := s.userToken(standintest.Claims{"org_id": test.id, "org_name": test.name})
@@ -347,7 +300,7 @@ func TestRequiredScopes(t *testing.T) {
 	s := newServer(t, func(c *config) { c.RequiredScopes = []string{"it:read", "it:write"} })
 	for _, test := range []struct {
 		scope, permissions any
-		want               error
+		want               *problem.Problem
 	}{
 		{scope: "openid it:write it:read", want: nil},
 		{permissions: []string{"it:read", "it:write"}, want: nil},
@@ -355,35 +308,15 @@ func TestRequiredScopes(t *testing.T) {
 		{want: problem.Scope},
 		{scope: "it:read it:write2", want: problem.Scope},
 		{scope: "it:read", permissions: []string{"it:write2"}, want: problem.Scope},
-		{scope: "it:read IT:WRITE", want: problem.Scope},
 		{scope: []string{"it:read", "it:write"}, want: problem.Scope},
 		{permissions: "it:read it:write", want: problem.Scope},
-		{permissions: []any{map[string]any{}}, want: problem.Scope},
 	} {
 		change := standintest.Claims{"scope": test.scope, "permissions": test.permissions}
 		token := s.userToken(change)
 		s.wantVerify(fmt.Sprint(change), token, test.want)
 		// Nobody learns about scopes without a signature.
-		s.wantVerify("forged", signedPart(token)+"."+base64url("forged"), problem.Signature)
+		s.wantVerify("forged", forge(token, "forged"), problem.Signature)
 	}
-}
-
-// A rotation is noticed when the first token with the new key comes.
-func TestNewKey(t *testing.T) {
-	testServing(t, nil, func(t *testing.T, s *testServer) {
-		s.wantAtOnce("known key", s.userToken(), nil)
-		time.Sleep(10 * time.Second) // keys this old are fetched again
-		s.Tenant.Rotate()
-		token := s.ofNextKey()
-		var callers sync.WaitGroup
-		for range 100 {
-			callers.Go(func() { s.wantAtOnce("new key", token, nil) })
-		}
-		callers.Wait()
-		if n := s.Tenant.Requests(); n != 2 {
-			t.Errorf("%d fetches for the first caller and 100 at once, want 2", n)
-		}
-	})
 }
 
 // Whatever is in a token with an unknown key, callers with known keys never wait, the
@@ -400,11 +333,8 @@ func TestUnknownKeys(t *testing.T) {
 				s.wantAtOnce("new key", later, nil)
 			}
 			unknown := standintest.Claims{"kid": rand.Text()}
-			expired := standintest.Claims{"iss": s.Tenant.Issuer(), "exp": 1}
-			other := standintest.Claims{"iss": "https://other.us.auth0.com/"}
 			s.wantAtOnce("unknown key", s.withHeader(unknown), problem.UnknownKey)
-			s.wantAtOnce("unknown, expired", s.Tenant.Sign(unknown, expired), problem.UnknownKey)
-			s.wantAtOnce("another tenant's", s.Tenant.Sign(unknown, other), problem.Issuer)
+			s.wantAtOnce("without an issuer", s.Tenant.Sign(unknown, nil), problem.Issuer)
 			s.wantAtOnce("known key", s.userToken(), nil)
 			time.Sleep(time.Second)
 		}
@@ -441,19 +371,15 @@ func TestUnknownKeyDuringAnOutage(t *testing.T) {
 				time.Sleep(5 * time.Second)
 			}
 			s.Tenant.Behave()
-			start := time.Now()
-			for s.verify(token) != nil {
-				time.Sleep(time.Second)
-			}
-			if took := time.Since(start); took > 35*time.Second {
-				t.Errorf("%s: the new key works %v after the outage, want 35s at most", name, took)
-			}
+			time.Sleep(32 * time.Second) // and 3 s for a caller's wait
+			s.wantVerify(name+": new key after the outage", token, nil)
 		})
 	}
 }
 
-// A fetch of the same keys changes nothing; one without a key refuses its tokens.
-func TestRevokedKey(t *testing.T) {
+// A fetch of the same keys changes nothing. A new key is seen when a token with it comes,
+// and a revoked one is refused.
+func TestRotation(t *testing.T) {
 	testServing(t, nil, func(t *testing.T, s *testServer) {
 		token := s.userToken()
 		s.wantAtOnce("current key", token, nil)
@@ -463,6 +389,9 @@ func TestRevokedKey(t *testing.T) {
 			t.Errorf("%d fetches, want 12 or more that change nothing", n)
 		}
 		s.Tenant.Rotate()
+		time.Sleep(10 * time.Second) // keys this old are fetched again
+		s.wantAtOnce("new key", s.ofNextKey(), nil)
+		s.wantAtOnce("former key", token, nil)
 		s.Tenant.Revoke()
 		time.Sleep(15 * time.Minute)
 		s.wantAtOnce("revoked key", token, problem.UnknownKey)
@@ -497,38 +426,26 @@ func TestKeysServeForADayWithoutTheTenant(t *testing.T) {
 }
 
 // jwt decodes a token before it verifies the signature. Refusing the worst token that
-// fits takes a bounded number of allocations; [TestNumbers] sees if it converts numbers.
+// fits takes a bounded number of allocations; [TestClaimsInJSON] sees if it converts numbers.
 func TestExpensiveTokens(t *testing.T) {
 	s := newServer(t, nil)
-	s.wantVerify("first", s.userToken(), nil)
-	list := func(open, end string) func(int) string {
-		return func(n int) string {
-			return `"x":[` + strings.Repeat(open, n) + "0" + strings.Repeat(end, n) + "]"
-		}
+	list := func(count int, open, end string) string {
+		return `"x":[` + strings.Repeat(open, count) + "0" + strings.Repeat(end, count) + "]"
 	}
-	names := func(n int) string {
-		claims := `"x":0`
-		for i := range n {
-			claims += fmt.Sprintf(`,"x%07d":0`, i)
-		}
-		return claims
+	names := `"x":0`
+	for i := range 380 {
+		names += fmt.Sprintf(`,"x%07d":0`, i)
 	}
-	for _, test := range []struct {
-		name   string
-		claims func(count int) string
-		most   int // that fit
-	}{
-		{"names", names, 380}, {"lists", list("[", "]"), 380}, {"objects", list(`{"":`, "}"), 380},
-		{"empty lists", list("[],", ""), 190}, {"escapes", list(`"\u0041",`, ""), 380},
+	for name, claims := range map[string]string{
+		"names": names, "lists": list(380, "[", "]"), "objects": list(380, `{"":`, "}"),
+		"empty lists": list(190, "[],", ""), "escapes": list(380, `"\u0041",`, ""),
 	} {
-		forged := func(count int) string {
-			return signedPart(s.withJSON(test.claims(count))) + "." + base64url("forged")
-		}
-		worst := forged(test.most)
-		s.wantVerify(test.name, worst, problem.Signature)
-		s.wantVerify("too many "+test.name, forged(test.most+20), problem.TooLong)
+		worst := forge(s.withJSON(claims), "forged")
+		s.wantVerify(name, worst, problem.Signature)
+		more := s.withJSON(claims + `,"y":["` + strings.Repeat(`","`, 20) + `"]`)
+		s.wantVerify("more than "+name, more, problem.TooLong)
 		if got := testing.AllocsPerRun(10, func() { s.verify(worst) }); got > 1600 {
-			t.Errorf("refusing %d %s takes %v allocations, want at most 1,600", test.most, test.name, got)
+			t.Errorf("refusing %s takes %v allocations, want at most 1,600", name, got)
 		}
 	}
 }
@@ -544,7 +461,7 @@ func FuzzToken(f *testing.F) {
 	f.Add(s.withHeader(standintest.Claims{"x5c": []string{"MIIB"}, "crit": []string{"exp"}}))
 	f.Add(s.withHeader(standintest.Claims{"kid": "unknown", "typ": "application/at+jwt"}))
 	f.Add(s.withJSON(`"exp":4.1e9,"nbf":1e-7,"iat":123456789012345678901234567890`))
-	f.Add(s.sign(`{"alg":"RS256","kid":9e-323}`, `{"exp":1e400,"x":[[[{},9e-323]]]}`))
+	f.Add(s.sign(`{"exp":1e400,"x":[[[{},9e-323]]]}`))
 	f.Fuzz(func(t *testing.T, other string) {
 		if s.verify(other) == nil && signedPart(other) != signedPart(token) {
 			t.Errorf("verify(%q) passed, and the tenant did not sign it", other)
