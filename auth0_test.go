@@ -139,7 +139,6 @@ func TestGoodTokens(t *testing.T) {
 	s := newServer(t, nil)
 	s.wantVerify("an access token", s.userToken(), nil)
 	s.wantVerify("an ID token", s.Tenant.IDToken(testClient), nil)
-	s.wantVerify("an RFC 9068 access token", s.Tenant.ATJWT(testAudience), nil)
 	s.wantVerify("of the next key", s.ofNextKey(), nil)
 	s.wantClaim("permissions", nil, slices.Repeat([]string{"read:items"}, 380)) // 6 KiB
 
@@ -190,7 +189,6 @@ func TestClaimsInJSON(t *testing.T) {
 
 func TestHeaders(t *testing.T) {
 	testServing(t, nil, func(t *testing.T, s *testServer) {
-		elsewhere := "https://" + s.Tenant.Domain() + "/elsewhere"
 		s.wantField("alg", problem.Algorithm, nil, "none", "NONE", "nOnE", "rs256")
 		s.wantField("kid", problem.NoKeyID, nil, "")
 		s.wantField("kid", problem.UnknownKey, "../../dev/null", "unknown")
@@ -198,16 +196,16 @@ func TestHeaders(t *testing.T) {
 		s.wantField("crit", problem.Malformed, []string{}, []string{"exp"}, "", "exp")
 		s.wantField("typ", nil, nil, "JWT", "jwt", "AT+JWT", "application/at+jwt", "Application/JWT")
 		s.wantField("typ", problem.Type, "", "logout+jwt", "application/", "x/jwt")
-		s.wantField("jku", nil, elsewhere)
-		s.wantField("x5u", nil, elsewhere)
+		s.wantField("jku", nil, s.Tenant.Issuer()+"elsewhere")
+		s.wantField("x5u", nil, s.Tenant.Issuer()+"elsewhere")
 		s.wantField("x", nil, strings.Repeat("x", 400))
 		s.wantField("x", problem.TooLong, strings.Repeat("x", 500))
 		for _, field := range []string{"alg", "kid", "typ", "jwk", "x5c", "x"} { // must be strings
 			s.wantField(field, problem.Malformed, 1, json.RawMessage("1e400"), true, []string{"RS256"})
 		}
 		s.wantField("Kid", nil, "unknown") // another field
-		twoAlgs := base64url(`{"alg":"RS256","alg":"none","kid":"k"}`)
-		s.wantVerify("two algs", twoAlgs+".e30.AA", problem.Algorithm)
+		twoAlgs := base64url(`{"alg":"RS256","alg":"none"}`) + ".e30.AA"
+		s.wantVerify("two algs", twoAlgs, problem.Algorithm)
 		if s.Tenant.Requests() != 1 {
 			t.Errorf("%d requests to the tenant, want 1: no URL is followed", s.Tenant.Requests())
 		}
@@ -350,7 +348,6 @@ func TestUnknownKeyDuringAnOutage(t *testing.T) {
 	for name, fault := range map[string]standintest.Fault{
 		"hang up":  standintest.HangUp(),
 		"too slow": standintest.Hang(),
-		"pause":    standintest.Throttle("20"),
 		"nonsense": standintest.Answer(200, "text/html", "<p>"),
 	} {
 		testServing(t, nil, func(t *testing.T, s *testServer) {
@@ -418,9 +415,13 @@ func TestKeysServeForADayWithoutTheTenant(t *testing.T) {
 		s.wantAtOnce("after almost a day", token, nil)
 		time.Sleep(time.Millisecond)
 		s.wantAtOnce("after a day", token, problem.NoKeys)
-		time.Sleep(5 * time.Minute)
+		before := s.Tenant.Requests()
+		time.Sleep(5 * time.Minute) // without callers
+		if n := s.Tenant.Requests() - before; n < 5*60/15 {
+			t.Errorf("%d fetches in 5 min, want at least one in 15 s", n)
+		}
 		s.Tenant.Behave()
-		time.Sleep(15 * time.Second) // without callers
+		time.Sleep(15 * time.Second)
 		s.wantAtOnce("15 s after the tenant's return", token, nil)
 	})
 }
@@ -455,7 +456,6 @@ func TestExpensiveTokens(t *testing.T) {
 func FuzzToken(f *testing.F) {
 	s := newServer(f, nil)
 	token := s.userToken()
-	s.wantVerify("the seed", token, nil)
 	f.Add(token)
 	f.Add(s.Tenant.OpaqueToken())
 	f.Add(s.withHeader(standintest.Claims{"x5c": []string{"MIIB"}, "crit": []string{"exp"}}))

@@ -112,7 +112,7 @@ func TestSubject(t *testing.T) {
 		{"a line of its own", "x\nlevel=INFO msg=getToken", `x\nlevel=INFO msg=getToken`},
 		{"escape: clear the screen", "\x1b[2J\x1b[H", `\x1b[2J\x1b[H`},
 		{"C1: the escape in one character, or byte", "\u009b2J\x9b2J", `\u009b2J\x9b2J`},
-		{"right to left", "x\u202egnp.exe", `x\u202egnp.exe`},
+		{"not ASCII, right to left", "é\u202egnp.exe", `\u00e9\u202egnp.exe`},
 		{"quotes", `x" status="200`, `x\" status=\"200`},
 		{"10 KB", strings.Repeat("x", 10_000), strings.Repeat("x", 128)},
 		{"10 KB of escapes", strings.Repeat("\x1b", 10_000), strings.Repeat(`\x1b`, 128)},
