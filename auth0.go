@@ -46,7 +46,7 @@ const (
 	// jwt decodes header and claims before it verifies the signature. With these
 	// bounds a request that is refused costs at most six times one that is accepted.
 	maxHeader = 512 // bytes; Auth0 sends a hundred
-	maxValues = 400 // in the claims, as countValues bounds them
+	maxValues = 400 // in the claims, as countValues counts them
 )
 
 // A verifier checks user tokens of one Auth0 tenant.
@@ -132,8 +132,8 @@ func (v *verifier) verify(ctx context.Context, raw string) (subject string, err 
 }
 
 var (
-	// opaque matches the opaque tokens of older tenants. Those of newer ones are encrypted
-	// tokens (JWE) that only Auth0 can decrypt.
+	// opaque matches the opaque tokens of older tenants. Those of newer ones are JWE with
+	// the algorithm dir, which only Auth0 can decrypt.
 	opaque = regexp.MustCompile(`^[A-Za-z0-9_-]{32}$`)
 
 	// jwtType matches the media type of a JWT, or of an access token (RFC 9068 §2.1). Such
@@ -162,8 +162,8 @@ func checkHeader(raw string) (kid string, err error) {
 	typ, typed := header["typ"]
 	_, critical := header["crit"] // no extension is supported (RFC 7515 §4.1.11)
 	switch {
-	case dots == 4 && header["alg"] == "dir":
-		return "", problem.NotJWT // but opaque
+	case dots == 4 && header["alg"] == "dir": // opaque too
+		return "", problem.NotJWT
 	case dots == 4: // RFC 7516 §7.1
 		return "", problem.Encrypted
 	case dots != 2, critical:
@@ -178,8 +178,8 @@ func checkHeader(raw string) (kid string, err error) {
 	return header["kid"], nil
 }
 
-// countValues bounds the number of values in claims in base64url: each follows a comma, an
-// opening bracket or an opening brace.
+// countValues returns how many values the claims, in base64url, can have: each follows a
+// comma, an opening bracket or an opening brace.
 func countValues(claims string) int {
 	text, _ := base64.RawURLEncoding.DecodeString(claims)
 	return bytes.Count(text, []byte(",")) + bytes.Count(text, []byte("[")) +

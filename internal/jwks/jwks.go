@@ -101,8 +101,8 @@ func usableKeys(body []byte) map[string]jwk {
 	return usable
 }
 
-// usable reports whether RS256 can use the key. What keyfunc refuses is not usable; an even
-// n or e is, but crypto/rsa accepts no signature by it.
+// usable reports whether RS256 can use the key. It does not look for even numbers, since
+// crypto/rsa accepts no signature by a key that has one.
 func (k jwk) usable() bool {
 	n, e := bits(k.N), bits(k.E)
 	return k.Kty == "RSA" && k.Kid != "" &&
