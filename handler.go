@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -65,40 +66,32 @@ type service struct {
 // with the query in its answer, and would take /%67etToken for it.
 func (s *service) routes(demoUserToken http.HandlerFunc) http.Handler {
 	handlers := map[string]http.HandlerFunc{
-		"/getToken":       s.getToken,
+		"/getToken":       s.getToken, // refuses other methods itself, to record that
 		"/healthz":        s.onlyGet(healthz),
 		"/readyz":         s.onlyGet(s.readyz),
 		"/demo/userToken": demoUserToken, // nil: not found
 	}
 	return server.Headers(s.config.Origins, http.HandlerFunc(
 		func(w http.ResponseWriter, r *http.Request) {
-			handler := handlers[r.URL.EscapedPath()]
-			if handler == nil {
-				handler = s.notFound
+			if handler := handlers[r.URL.EscapedPath()]; handler != nil {
+				handler(w, r)
+			} else {
+				s.writeProblem(w, r, problem.NotFound)
 			}
-			handler(w, r)
 		}))
 }
 
-func (s *service) notFound(w http.ResponseWriter, r *http.Request) {
-	s.log.Debug("not found", "bytes", len(r.URL.Path)) // not the path: it may hold a token
-	s.writeProblem(w, r, problem.NotFound)
-}
-
-// isGet reports whether the method is one that every path has. net/http leaves out the
-// body of the answer to HEAD.
-func isGet(r *http.Request) bool {
-	return r.Method == http.MethodGet || r.Method == http.MethodHead
-}
+// methods are those of every path. To HEAD net/http sends the answer without its body.
+var methods = []string{http.MethodGet, http.MethodHead}
 
 // onlyGet passes GET and HEAD to next, and refuses other methods.
 func (s *service) onlyGet(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !isGet(r) {
+		if slices.Contains(methods, r.Method) {
+			next(w, r)
+		} else {
 			s.writeProblem(w, r, problem.Method)
-			return
 		}
-		next(w, r)
 	}
 }
 
@@ -128,7 +121,7 @@ func (s *service) getToken(w http.ResponseWriter, r *http.Request) {
 // exchange returns the subject of the request's user token, and the iTwin token for it. It
 // waits for keys and for a token only while a fetch is in progress.
 func (s *service) exchange(r *http.Request) (subject string, token *itwinToken, err error) {
-	if !isGet(r) {
+	if !slices.Contains(methods, r.Method) {
 		return "", nil, problem.Method
 	}
 	subject, err = s.users.authorize(r.Context(), r.Header["Authorization"])
@@ -150,11 +143,12 @@ func (v *verifier) authorize(ctx context.Context, header []string) (subject stri
 
 // bearerToken takes the token from the values of the Authorization header (RFC 6750 §2.1).
 func bearerToken(header []string) (string, error) {
-	scheme, token, _ := strings.Cut(strings.Join(header, ""), " ")
+	if len(header) > 1 { // a proxy may have checked the other one
+		return "", problem.TwoHeaders
+	}
+	scheme, token, _ := strings.Cut(strings.Join(header, ""), " ") // with no header: empty
 	token = strings.Trim(token, " ")
 	switch {
-	case len(header) > 1: // a proxy may have checked the other one
-		return "", problem.TwoHeaders
 	case scheme != "" && !strings.EqualFold(scheme, "Bearer"):
 		return "", problem.OtherScheme
 	case token == "":
@@ -198,15 +192,15 @@ func retryAfter(t time.Time) string {
 
 // writeToken writes the iTwin token, as text or as JSON.
 func writeToken(w http.ResponseWriter, r *http.Request, token *itwinToken) {
-	if !server.PrefersJSON(r.Header) {
+	if server.PrefersJSON(r.Header) {
+		server.WriteJSON(w, http.StatusOK, map[string]any{
+			"access_token": strings.TrimPrefix(token.bearer.reveal(), "Bearer "),
+			"token_type":   "Bearer",
+			"expires_in":   int(fresh.Until(token.expiry).Seconds()),
+		})
+	} else {
 		server.WriteText(w, http.StatusOK, token.bearer.reveal())
-		return
 	}
-	server.WriteJSON(w, http.StatusOK, map[string]any{
-		"access_token": strings.TrimPrefix(token.bearer.reveal(), "Bearer "),
-		"token_type":   "Bearer",
-		"expires_in":   int(fresh.Until(token.expiry).Seconds()),
-	})
 }
 
 // writeProblem writes the answer for a problem, with the headers that its status needs.
@@ -215,13 +209,13 @@ func (s *service) writeProblem(w http.ResponseWriter, r *http.Request, p *proble
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
 		w.Header().Set("WWW-Authenticate", s.challenge(p))
 	case http.StatusMethodNotAllowed:
-		w.Header().Set("Allow", "GET, HEAD")
+		w.Header().Set("Allow", strings.Join(methods, ", "))
 	}
-	if !server.PrefersJSON(r.Header) {
+	if server.PrefersJSON(r.Header) {
+		server.WriteJSON(w, p.Status, map[string]any{"error": p.Code, "error_description": p.Text})
+	} else {
 		server.WriteText(w, p.Status, p.Text+"\n")
-		return
 	}
-	server.WriteJSON(w, p.Status, map[string]any{"error": p.Code, "error_description": p.Text})
 }
 
 // challenge is the WWW-Authenticate header. If no bearer token was sent it has no error code
@@ -242,20 +236,23 @@ func healthz(w http.ResponseWriter, _ *http.Request) { server.WriteText(w, http.
 // readyz is 200 once there have been keys and a token, during an outage too: all
 // replicas share it, and removing them all would refuse every connection.
 func (s *service) readyz(w http.ResponseWriter, _ *http.Request) {
-	var missing []string
-	if s.draining.Load() {
-		missing = append(missing, "shutting down")
+	var reasons []string
+	for _, reason := range []struct {
+		applies bool
+		text    string
+	}{
+		{s.draining.Load(), "shutting down"},
+		{s.users.keys.Begun().IsZero(), "no Auth0 keys yet"},
+		{s.tokens.Begun().IsZero(), "no iTwin token yet"},
+	} {
+		if reason.applies {
+			reasons = append(reasons, reason.text)
+		}
 	}
-	if s.users.keys.Begun().IsZero() {
-		missing = append(missing, "no Auth0 keys yet")
+	if len(reasons) > 0 {
+		server.WriteText(w, http.StatusServiceUnavailable,
+			"not ready: "+strings.Join(reasons, ", ")+"\n")
+	} else {
+		server.WriteText(w, http.StatusOK, "ready\n")
 	}
-	if s.tokens.Begun().IsZero() {
-		missing = append(missing, "no iTwin token yet")
-	}
-	if len(missing) > 0 {
-		text := "not ready: " + strings.Join(missing, ", ") + "\n"
-		server.WriteText(w, http.StatusServiceUnavailable, text)
-		return
-	}
-	server.WriteText(w, http.StatusOK, "ready\n")
 }

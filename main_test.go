@@ -321,11 +321,6 @@ func TestServeTLS(t *testing.T) {
 	if got != "Bearer "+s.IMS.Issued()[0] {
 		t.Errorf("GET /getToken = %q, want the token that IMS issued", got)
 	}
-	fetch(t, web.Client(), base+"/hunter2", "")
-	server.stderr.Await(t, `"level":"DEBUG","msg":"not found"`)
-	if strings.Contains(server.stderr.String(), "hunter2") { // it may be a token
-		t.Errorf("the log has the path:\n%s", server.stderr)
-	}
 	metrics := fetch(t, http.DefaultClient, "http://"+free.Addr().String()+"/metrics", "")
 	expiry := web.Certificate().NotAfter.Unix()
 	for _, want := range []string{
