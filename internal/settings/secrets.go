@@ -35,3 +35,6 @@ func (s secrets) show(text string) string {
 	}
 	return fmt.Sprintf("%+.*q", maxShown, text)
 }
+
+// Shown is what may be shown of a text that is no setting, by the same rule.
+func Shown(text string) string { return secrets(nil).show(text) }
