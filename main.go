@@ -60,8 +60,9 @@ folder; check lists them all. The repository's .env explains each.
 const endTimeout = 11 * time.Second
 
 var (
-	errUsage    = errors.New("usage")                 // the command line is wrong
-	errReported = errors.New("check found a problem") // the output has described it
+	errUsage       = errors.New("usage")                 // the command line is wrong
+	errReported    = errors.New("check found a problem") // the output has described it
+	errInterrupted = errors.New("check: interrupted")
 )
 
 func main() {
@@ -334,12 +335,25 @@ func runReady(ctx context.Context, p program) error {
 	return check.Ready(ctx, c.Host, c.Port, c.CertFile != "")
 }
 
-// runCheck checks the settings, Auth0's keys, a grant and perhaps a user token.
+// runCheck checks a set-up. If ctx ends it returns at once, whatever the check waits for.
 func runCheck(ctx context.Context, p program) error {
 	if len(p.args) > 1 {
-		return fmt.Errorf("%w: check takes one user token, or - to read it from standard input", errUsage)
+		return fmt.Errorf("%w: check takes one user token, or - to read it from standard input",
+			errUsage)
 	}
-	given, err := check.ReadToken(ctx, p.args, p.stdin, p.stderr)
+	ended := make(chan error, 1)
+	go func() { ended <- checkAll(p) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return errInterrupted
+	}
+}
+
+// checkAll checks the settings, Auth0's keys, a grant and perhaps a user token.
+func checkAll(p program) error {
+	given, err := check.ReadToken(p.args, p.stdin, p.stderr)
 	if err != nil {
 		return err
 	}
@@ -351,12 +365,9 @@ func runCheck(ctx context.Context, p program) error {
 	report := check.Report{
 		W: p.stdout, Program: p.name, Issuer: c.issuer(), Authority: c.Authority,
 	}
-	if report.Settings(found, err); err != nil {
-		return errReported
-	}
-	checkUpstream(ctx, c, p.transport, &report, given)
-	if ctx.Err() != nil {
-		return check.ErrInterrupted
+	report.Settings(found, err)
+	if err == nil {
+		checkUpstream(c, p.transport, &report, given)
 	}
 	if report.Failed {
 		return errReported
@@ -366,10 +377,8 @@ func runCheck(ctx context.Context, p program) error {
 
 // checkUpstream fetches Auth0's keys, makes a grant, and does with the user token what the
 // server would do.
-func checkUpstream(
-	ctx context.Context, c config, transport http.RoundTripper, report *check.Report, given string,
-) {
-	ctx, stop := context.WithCancel(ctx)
+func checkUpstream(c config, transport http.RoundTripper, report *check.Report, given string) {
+	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	users := newVerifier(c, transport, nil)
 	go users.keys.Run(ctx)
@@ -377,9 +386,6 @@ func checkUpstream(
 	report.Keys(err)
 	_, lifetime, err := grant(ctx, c, transport)
 	report.Grant(lifetime, err)
-	if ctx.Err() != nil {
-		return
-	}
 	report.Token(given, func(header string) *problem.Problem {
 		if _, err := users.authorize(ctx, []string{header}); err != nil {
 			return problemOf(err)

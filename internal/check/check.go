@@ -3,19 +3,19 @@
 package check
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
 	"itwin-token-server/internal/problem"
 	"itwin-token-server/internal/settings"
+	"itwin-token-server/internal/upstream"
 )
 
-// A Report has a line for each finding: neither a secret nor a whole token is in it. What was
-// interrupted has no line.
+// A Report has a line for each finding: neither a secret nor a whole token is in it.
 type Report struct {
 	W         io.Writer
 	Program   string // as it was started
@@ -27,9 +27,9 @@ type Report struct {
 }
 
 // line writes a finding: "ok", "no", "!!" for a warning, or "--" for what was left out.
-func (r *Report) line(mark, what, format string, args ...any) {
+func (r *Report) line(mark, what, text string) {
 	r.Failed = r.Failed || mark == "no"
-	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "\n"+strings.Repeat(" ", 20))
+	text = strings.ReplaceAll(text, "\n", "\n"+strings.Repeat(" ", 20))
 	fmt.Fprintf(r.W, "%s  %-14s  %s\n", mark, what, text)
 }
 
@@ -42,40 +42,43 @@ func (r *Report) Settings(found *settings.Findings, err error) {
 	}
 	fmt.Fprintln(r.W)
 	for _, warning := range found.Warnings {
-		r.line("!!", "settings", "%s", warning)
+		r.line("!!", "settings", warning)
 	}
 	if err != nil {
-		r.line("no", "settings", "%v", err)
-		r.line("--", "Auth0 and IMS", "not checked: correct the settings first (%s demo needs none)",
-			r.Program)
-		return
+		r.line("no", "settings", err.Error())
+		r.line("--", "Auth0 and IMS", "not checked: correct the settings first ("+
+			r.Program+" demo needs none)")
+	} else {
+		r.line("ok", "settings", "complete")
 	}
-	r.line("ok", "settings", "complete")
 }
 
 // Keys writes how the fetch of Auth0's keys ended.
 func (r *Report) Keys(err error) {
-	r.fetch("Auth0's keys", "fetched from "+r.Issuer, err, "The host is that of "+
+	r.fetch("Auth0's keys", "fetched from "+r.Issuer, err, "\nThe host is that of "+
 		"ITM_TOKEN_SERVER_AUTH0_DOMAIN: it should be the Domain on your application's page "+
 		"(manage.auth0.com, Applications).")
 }
 
-// Grant writes how a grant at IMS ended.
+// Grant writes how a grant at IMS ended. If IMS refused it, the error says what to change.
 func (r *Report) Grant(lifetime time.Duration, err error) {
-	r.fetch("a grant at IMS", fmt.Sprintf("an iTwin token valid for %v", lifetime), err,
-		"The host is that of ITM_TOKEN_SERVER_AUTHORITY: Bentley's is https://ims.bentley.com.")
+	advice := ""
+	notIMS := []upstream.Kind{upstream.Unreachable, upstream.Slow, upstream.Nonsense}
+	failed, ok := errors.AsType[*upstream.Error](err)
+	if ok && slices.Contains(notIMS, failed.Kind) {
+		advice = "\nThe host is that of ITM_TOKEN_SERVER_AUTHORITY: Bentley's is " +
+			"https://ims.bentley.com."
+	}
+	r.fetch("a grant at IMS", fmt.Sprintf("an iTwin token valid for %v", lifetime), err, advice)
 }
 
 // fetch writes how a fetch ended: its result, or its error and advice.
 func (r *Report) fetch(what, result string, err error, advice string) {
-	if errors.Is(err, context.Canceled) {
-		return
-	}
 	if err != nil {
-		r.line("no", what, "%v.\n%s", err, advice)
-		return
+		r.line("no", what, err.Error()+"."+advice)
+	} else {
+		r.line("ok", what, result)
 	}
-	r.line("ok", what, "%s", result)
 }
 
 // Token writes whether the server would accept the user token that was given; answer returns
@@ -83,8 +86,8 @@ func (r *Report) fetch(what, result string, err error, advice string) {
 // refuses the token for what is around it, its verdict on the token itself follows.
 func (r *Report) Token(given string, answer func(header string) *problem.Problem) {
 	if given == "" {
-		r.line("--", "a user token", "none given: %s check - reads one, and says whether the "+
-			"server would accept it", r.Program)
+		r.line("--", "a user token", "none given: "+r.Program+" check - reads one, and says "+
+			"whether the server would accept it")
 		return
 	}
 	token := bare(given)
@@ -97,11 +100,9 @@ func (r *Report) Token(given string, answer func(header string) *problem.Problem
 
 // verdict writes what the server makes of a token.
 func (r *Report) verdict(what, token string, refused *problem.Problem) {
-	if refused == nil {
+	if refused != nil {
+		r.line("no", what, "would be refused: "+refused.Text+".\n"+r.advice(token, refused))
+	} else {
 		r.line("ok", what, "would be accepted")
-		return
-	}
-	if refused != problem.Canceled {
-		r.line("no", what, "would be refused: %s.\n%s", refused.Text, r.advice(token, refused))
 	}
 }

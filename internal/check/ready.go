@@ -20,15 +20,12 @@ const readyTimeout = 5 * time.Second
 func Ready(ctx context.Context, host, port string, https bool) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1" // it listens on every address
-	}
-	address := net.JoinHostPort(host, port)
-	url := "http://" + address + "/readyz"
+	scheme := "http"
 	if https {
-		url = "https://" + address + "/readyz"
+		scheme = "https"
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	address := net.JoinHostPort(host, port) // without a host, or with 0.0.0.0: this machine
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+address+"/readyz", nil)
 	if err != nil {
 		return err
 	}
@@ -44,9 +41,10 @@ func Ready(ctx context.Context, host, port string, https bool) error {
 			"is the server running there, with the same settings?", address)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusOK {
-		return nil
+	if resp.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 256))
+		return fmt.Errorf("not ready: %s: status %d: %+q",
+			address, resp.StatusCode, strings.TrimSpace(string(body)))
 	}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 256))
-	return fmt.Errorf("not ready: %s: status %d: %+q", address, resp.StatusCode, strings.TrimSpace(string(body)))
+	return nil
 }

@@ -63,7 +63,7 @@ var (
 	Audience     = add(401, "invalid_token", "audience", "wrong audience: the token is for another API or application", "{kind}Its audience is {aud}, but the server accepts {ITM_TOKEN_SERVER_AUTH0_AUDIENCE}.\nHave the app send the right token (an access token's audience is the API that it requested, an ID token's the application), or add this one's to ITM_TOKEN_SERVER_AUTH0_AUDIENCE.")
 	Expired      = add(401, "invalid_token", "expired", "expired", "It expired at {exp}, and this machine's clock says {now}.\nHave the app sign in again, or renew its token before it sends it.")
 	NoExpiry     = add(401, "invalid_token", "no_exp", "the token has no expiry (exp)", copyWhole)
-	NotYet       = add(401, "invalid_token", "not_yet", "not valid yet", "It is valid from {nbf}, and this machine's clock says {now}: set the clock.")
+	NotYet       = add(401, "invalid_token", "not_yet", "not valid yet", "Its nbf is {nbf} and its iat is {iat}, but this machine's clock says {now}: set the clock.")
 	Claims       = add(401, "invalid_token", "claims", "a claim of the token has the wrong type or an impossible value", copyWhole)
 	UnknownKey   = add(401, "invalid_token", "unknown_key", "signed with a key that this server's Auth0 tenant does not publish", "The tenant publishes no key {kid}: it was revoked, or is of another tenant.\nHave the user sign in again.")
 	Signature    = add(401, "invalid_token", "signature", "the signature does not verify", copyWhole)
