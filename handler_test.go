@@ -3,11 +3,8 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -48,21 +45,17 @@ func TestJSON(t *testing.T) {
 	testServing(t, nil, func(t *testing.T, s *testServer) {
 		s.get(s.userToken())
 		time.Sleep(100*time.Second + time.Millisecond)
-		w := s.getJSON(s.userToken())
-		var got map[string]any
-		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
-			t.Fatal(err)
-		}
-		if len(got) != 3 || !s.IMS.Valid(fmt.Sprint(got["access_token"])) ||
-			got["token_type"] != "Bearer" || got["expires_in"] != 3499.0 {
-			t.Errorf("got %v, want the token, Bearer, 3499 s", got)
-		}
-		wantHeader(t, "JSON", w, "Content-Type", "application/json")
-		w = s.getJSON("undefined")
-		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil ||
-			got["error"] != problem.EmptyValue.Code ||
-			got["error_description"] != problem.EmptyValue.Text {
-			t.Errorf("an error as JSON is %s", w.Body)
+		for userToken, want := range map[string]string{
+			s.userToken(): `{"access_token":"` + s.IMS.Issued()[0] +
+				`","expires_in":3499,"token_type":"Bearer"}`,
+			"undefined": `{"error":"invalid_token","error_description":"` +
+				problem.EmptyValue.Text + `"}`,
+		} {
+			w := s.get(userToken, "application/json")
+			wantHeader(t, "JSON", w, "Content-Type", "application/json")
+			if got := w.Body.String(); got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
 		}
 	})
 }
@@ -71,7 +64,6 @@ func TestRefusals(t *testing.T) {
 	scopes := func(c *config) { c.RequiredScopes = []string{"itwin", "read"} }
 	testServing(t, scopes, func(t *testing.T, s *testServer) {
 		token := s.userToken(standintest.Claims{"scope": "itwin read"})
-		good := "Bearer " + token
 		for _, tt := range []struct {
 			name          string
 			authorization []string
@@ -80,12 +72,9 @@ func TestRefusals(t *testing.T) {
 			{name: "no header", want: problem.NoToken},
 			{"an empty header", []string{""}, problem.NoToken},
 			{"the scheme alone", []string{"Bearer"}, problem.NoToken},
-			{"the scheme and spaces", []string{"Bearer   "}, problem.NoToken},
-			{"a password", []string{"Basic dTpw"}, problem.OtherScheme},
 			{"DPoP", []string{"DPoP " + token}, problem.OtherScheme},
 			{"no scheme", []string{token}, problem.OtherScheme},
-			{"two headers", []string{good, good}, problem.TwoHeaders},
-			{"too long", []string{"Bearer " + strings.Repeat("a", maxToken+1)}, problem.TooLong},
+			{"two headers", []string{"Bearer " + token, "Bearer " + token}, problem.TwoHeaders},
 			{"opaque", []string{"Bearer " + s.Tenant.OpaqueToken()}, problem.NotJWT},
 			{"expired", []string{"Bearer " + s.userToken(standintest.Claims{"exp": 1})}, problem.Expired},
 			{"no scope", []string{"Bearer " + s.userToken()}, problem.Scope},
@@ -124,7 +113,7 @@ func TestMistakes(t *testing.T) {
 			"(null)", "<nil>", "false", "Undefined", `"undefined"`, `""`, "''",
 		},
 		problem.TwoSchemes: {"Bearer", "Bearer " + token, " BEARER " + token},
-		problem.Quoted:     {`"` + token + `"`, "'" + token, "“" + token + "”", `"Bearer ` + token + `"`},
+		problem.Quoted:     {`"` + token + `"`, "'" + token, "“" + token, `"Bearer ` + token + `"`},
 		problem.Template: {
 			"{{token}}", "{{ token }}", "{token}", "$TOKEN", "${TOKEN}", "${user.token ?? ''}", "<token>",
 			"<YOUR ACCESS TOKEN>", "%TOKEN%", `Optional("` + token + `")`, "TOKEN", "ACCESS_TOKEN",
@@ -151,12 +140,8 @@ func TestMistakes(t *testing.T) {
 }
 
 func TestProblemOf(t *testing.T) {
-	failed := &fresh.Error{Err: &upstream.Error{Kind: upstream.Slow}}
 	for err, want := range map[error]*problem.Problem{
-		fmt.Errorf("%w: %w", problem.NoKeys, failed):           problem.NoKeys,
-		fmt.Errorf("%w: %w", problem.NoKeys, context.Canceled): problem.Canceled,
-		failed:                                 problem.Slow,
-		&upstream.Error{Kind: "a new one"}:     problem.Refused,
+		&upstream.Error{Kind: "unforeseen"}:    problem.Refused,
 		errors.New("unforeseen"):               problem.Refused,
 		&fresh.Error{Err: fresh.ErrNotFetched}: problem.Unreachable,
 	} {
@@ -169,39 +154,34 @@ func TestProblemOf(t *testing.T) {
 func TestOtherMethodsAndPaths(t *testing.T) {
 	s := newIdleServer(t, func(c *config) { c.Origins = []string{"https://app.example"} })
 	for _, tt := range []struct {
-		status int
-		allow  string
-		method string
-		paths  []string
+		method, paths string
+		status        int
+		allow         string
 	}{
-		{200, "", "GET", []string{"/healthz"}},
-		{200, "", "HEAD", []string{"/healthz"}},
-		{405, "GET, HEAD", "POST", []string{"/getToken", "/healthz", "/readyz"}},
-		{405, "GET, HEAD", "OPTIONS", []string{"/getToken"}},
-		{405, "GET, HEAD", "BREW", []string{"/getToken", "/readyz"}},
-		{404, "", "POST", []string{"/nothing"}},
-		{404, "", "GET", []string{
-			"/", "/gettoken", "/getToken/", "/getToken/x", "//getToken", "/x/../getToken", "/./getToken",
-			"/%67etToken", "/getToken%20", "/.env", "/demo/userToken",
-		}},
+		{"GET", "/healthz", 200, ""},
+		{"HEAD", "/healthz", 200, ""},
+		{"POST", "/getToken /healthz /readyz", 405, "GET, HEAD"},
+		{"OPTIONS", "/getToken", 405, "GET, HEAD"},
+		{"POST", "/nothing", 404, ""},
+		{"GET", "/ /gettoken /getToken/ /getToken/x /.env /demo/userToken", 404, ""},
+		{"GET", "//getToken /x/../getToken /./getToken /%67etToken /getToken%20", 404, ""},
 	} {
-		for _, path := range tt.paths {
+		for path := range strings.FieldsSeq(tt.paths) {
 			w := s.request(tt.method, path, nil)
 			wantStatus(t, tt.method+" "+path, w, tt.status)
 			wantHeader(t, path, w, "Allow", tt.allow)
-			wantHeader(t, path, w, "Location", "")
 			wantHeader(t, path, w, "Vary", "Origin") // CORS knows the origins
 		}
 	}
-	log := s.log.String()
-	if strings.Count(log, "\n") != 3 || strings.Count(log, " status=405 ") != 3 {
-		t.Errorf("want a line for each of the 3 requests to /getToken, got\n%s", log)
+	if log := s.log.String(); strings.Count(log, "\n") != 2 || strings.Count(log, "=405 ") != 2 {
+		t.Errorf("want a line for each of the 2 requests to /getToken, got\n%s", log)
 	}
 }
 
 func TestOutages(t *testing.T) {
 	html := standintest.Answer(200, "text/html", "<p>"+standintest.Canary)
 	invalid := standintest.Answer(401, "application/json", `{"error":"invalid_client"}`)
+	const maxWait = 10 * time.Second // the longest that a request waits for one fetch
 	for _, tt := range []struct {
 		name       string
 		auth0, ims standintest.Fault
@@ -221,23 +201,17 @@ func TestOutages(t *testing.T) {
 			s.Tenant.Misbehave(tt.auth0)
 			s.IMS.Misbehave(tt.ims)
 			s.start()
-			start := time.Now()
-			w := s.getJSON(s.userToken())
-			if took := time.Since(start); took != tt.took {
-				t.Errorf("%s: answered after %v, want %v", tt.name, took, tt.took)
-			}
+			w := s.get(s.userToken(), "application/json")
 			wantStatus(t, tt.name, w, tt.status)
 			wantHeader(t, tt.name, w, "Retry-After", "1", "2")
 			wantHeader(t, tt.name, w, "WWW-Authenticate", "")
-			body, log := w.Body.String(), s.log.String()
+			s.wantMetrics(fmt.Sprint("request_duration_seconds_sum ", tt.took.Seconds()))
+			body := w.Body.String()
 			if !strings.HasPrefix(body, `{"error":"temporarily_unavailable"`) {
 				t.Errorf("%s: the answer is %s", tt.name, body)
 			}
-			if strings.Contains(body+log, standintest.Canary) {
-				t.Errorf("%s: the answer or the log has upstream's text: %s\n%s", tt.name, body, log)
-			}
-			if ms := fmt.Sprintf("ms=%d ", tt.took.Milliseconds()); !strings.Contains(log, ms) {
-				t.Errorf("%s: the log lacks %s:\n%s", tt.name, ms, log)
+			if strings.Contains(body+s.log.String(), standintest.Canary) {
+				t.Errorf("%s: the answer or the log has upstream's text: %s", tt.name, body)
 			}
 		})
 	}
@@ -247,22 +221,16 @@ func TestOutages(t *testing.T) {
 func TestCallersGetTheRemainingPause(t *testing.T) {
 	for _, tt := range []struct {
 		name       string
-		auth0, ims string // Retry-After of its answers
+		auth0, ims standintest.Fault
 		status     int
-		reason     string
 	}{
-		{name: "Auth0", auth0: "12", status: 503, reason: "no_keys"},
-		{name: "IMS", ims: "12", status: 502, reason: "itwin_throttled"},
-		{name: "both", auth0: "12", ims: "40", status: 503, reason: "no_keys"},
+		{name: "Auth0", auth0: standintest.Throttle("12"), status: 503},
+		{name: "IMS", ims: standintest.Throttle("12"), status: 502},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newIdleServer(t, nil)
-			if tt.auth0 != "" {
-				s.Tenant.Misbehave(standintest.Throttle(tt.auth0))
-			}
-			if tt.ims != "" {
-				s.IMS.Misbehave(standintest.Throttle(tt.ims))
-			}
+			s.Tenant.Misbehave(tt.auth0)
+			s.IMS.Misbehave(tt.ims)
 			s.start()
 			synctest.Wait()
 			time.Sleep(500 * time.Millisecond)
@@ -271,9 +239,6 @@ func TestCallersGetTheRemainingPause(t *testing.T) {
 				wantStatus(t, tt.name, w, tt.status)
 				wantHeader(t, tt.name, w, "Retry-After", strconv.Itoa(left))
 				time.Sleep(time.Second)
-			}
-			if log := s.log.String(); !strings.Contains(log, "reason="+tt.reason) {
-				t.Errorf("%s: the log lacks the reason %s:\n%s", tt.name, tt.reason, log)
 			}
 		})
 	}
@@ -293,18 +258,6 @@ func TestCallersWithANewKeyGetTheRemainingPause(t *testing.T) {
 	})
 }
 
-func TestRetryAfter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for wait, want := range map[time.Duration]string{
-			-time.Second: "1", 0: "1", 1001 * time.Millisecond: "2", 5 * time.Minute: "300",
-		} {
-			if got := retryAfter(time.Now().Add(wait)); got != want {
-				t.Errorf("retryAfter(in %v) = %s, want %s", wait, got, want)
-			}
-		}
-	})
-}
-
 func TestACallerThatDisconnectsDisturbsNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newIdleServer(t, nil)
@@ -312,11 +265,10 @@ func TestACallerThatDisconnectsDisturbsNoOther(t *testing.T) {
 		s.start()
 		ctx, leave := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, leave)
-		s.handler.ServeHTTP(httptest.NewRecorder(), request(s.userToken()).WithContext(ctx))
-		if log := s.log.String(); !strings.Contains(log, "level=INFO msg=getToken status=503") ||
-			!strings.Contains(log, "reason=canceled") {
-			t.Errorf("the one who left is not in the log, or as an error:\n%s", log)
-		}
+		w := httptest.NewRecorder()
+		s.handler.ServeHTTP(w, request(s.userToken()).WithContext(ctx))
+		wantHeader(t, "the one who left", w, "Retry-After", "1")
+		s.wantMetrics(`requests_total{status="503",reason="canceled"} 1`)
 		wantStatus(t, "the one who stayed", s.get(s.userToken()), 200)
 		if grants := s.IMS.Requests(); grants != 1 {
 			t.Errorf("%d grants, want 1", grants)
@@ -327,16 +279,15 @@ func TestACallerThatDisconnectsDisturbsNoOther(t *testing.T) {
 func TestReadiness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newIdleServer(t, nil)
-		wantReady := func(status int, words string) {
+		wantReady := func(status int, want string) {
 			t.Helper()
 			synctest.Wait()
 			w := s.request("GET", "/readyz", nil)
-			wantStatus(t, "readyz", w, status)
-			if !strings.Contains(w.Body.String(), words) {
-				t.Errorf("readyz says %q, want %q", w.Body, words)
+			if got := w.Body.String(); w.Code != status || got != want+"\n" {
+				t.Errorf("readyz = %d, %q, want %d, %s", w.Code, got, status, want)
 			}
 		}
-		wantReady(503, "no Auth0 keys yet, no iTwin token yet")
+		wantReady(503, "not ready: no Auth0 keys yet, no iTwin token yet")
 		background(t, s.users.keys.Run)
 		wantReady(503, "not ready: no iTwin token yet")
 		background(t, s.tokens.Run)
@@ -354,20 +305,18 @@ func TestLog(t *testing.T) {
 	change := func(c *config) { c.RequiredScopes = []string{"openid"} }
 	testServing(t, change, func(t *testing.T, s *testServer) {
 		s.get(s.userToken())
-		jane := func(sub string) standintest.Claims {
-			return standintest.Claims{"sub": sub, "name": "Jane Doe"}
+		user := func(sub string, scope any) string {
+			return s.Tenant.IDToken(testClient, standintest.Claims{"sub": sub, "scope": scope})
 		}
-		token := s.userToken(jane("auth0|jane"))
+		token := user("auth0|jane", "openid")
 		issued := s.IMS.Issued()[0]
-		sum := sha256.Sum256([]byte(issued))
-		fingerprint := hex.EncodeToString(sum[:])[:12]
+		fingerprint := fmt.Sprintf("%x", sha256.Sum256([]byte(issued)))[:12]
 		for _, tt := range []struct {
 			name, token, want string // want is a pattern of the one line
 		}{
 			{"good", token, `status=200 ms=[0-9.]+ sub=auth0\|jane token=` + fingerprint},
-			{"control characters", s.userToken(jane("a\n\x1b[31mroot\u202e")), `status=200 .* sub=\S+ `},
-			{"no scope", s.Tenant.IDToken(testClient, jane("auth0|jane")),
-				`status=403 ms=[0-9.]+ reason=scope sub=auth0\|jane`},
+			{"control characters", user("a\n\x1b[31mx\u202e", "openid"), `status=200 .* sub=\S+ `},
+			{"no scope", user("auth0|jane", nil), `status=403 ms=[0-9.]+ reason=scope sub=auth0\|jane`},
 			{"forged", signedPart(token) + ".AA", `status=401 ms=[0-9.]+ reason=signature`},
 		} {
 			before := s.log.String()
@@ -390,15 +339,12 @@ func TestLog(t *testing.T) {
 // A crash after an answer must not lose its line, and no token may leave without one.
 func TestLineIsWrittenBeforeTheAnswer(t *testing.T) {
 	testServing(t, nil, func(t *testing.T, s *testServer) {
-		for _, token := range []string{s.userToken(), "undefined"} {
-			before := s.log.String()
-			w := answerHook{httptest.NewRecorder(), func(status int) {
-				line := strings.TrimPrefix(s.log.String(), before)
-				if want := fmt.Sprintf("msg=getToken status=%d", status); !strings.Contains(line, want) {
+		for status, token := range map[int]string{200: s.userToken(), 401: "undefined"} {
+			s.handler.ServeHTTP(answerHook{httptest.NewRecorder(), func() {
+				if want := fmt.Sprint("status=", status); !strings.Contains(s.log.String(), want) {
 					t.Errorf("an answer of %d begins before its line is written", status)
 				}
-			}}
-			s.handler.ServeHTTP(w, request(token))
+			}}, request(token))
 		}
 	})
 }
@@ -406,63 +352,39 @@ func TestLineIsWrittenBeforeTheAnswer(t *testing.T) {
 // An answerHook calls begin when an answer begins.
 type answerHook struct {
 	http.ResponseWriter
-	begin func(status int)
+	begin func()
 }
 
-func (w answerHook) WriteHeader(status int) { w.begin(status) }
+func (w answerHook) WriteHeader(int) { w.begin() }
 
 func TestMetrics(t *testing.T) {
 	testServing(t, nil, func(t *testing.T, s *testServer) {
-		start := time.Now()
 		s.get(s.userToken())
 		s.get("")
+		s.Tenant.Misbehave(standintest.HangUp())
+		time.Sleep(20 * time.Minute)
 		s.wantMetrics(
 			`requests_total{status="200",reason="ok"} 1`,
 			`requests_total{status="401",reason="no_token"} 1`,
-			`requests_total{status="401",reason="expired"} 0`,
 			`request_duration_seconds_count 2`,
 			`grants_total{result="ok"} 1`,
-			`grant_duration_seconds_count 1`,
 			`key_fetches_total{result="ok"} 1`,
-			`key_fetch_duration_seconds_count 1`,
-			fmt.Sprint("token_expiry_timestamp_seconds ", start.Add(time.Hour).Unix()))
-		s.Tenant.Misbehave(standintest.HangUp())
-		time.Sleep(2 * time.Hour)
-		s.wantMetrics(
-			`grants_total{result="unreachable"} 0`,
-			"keys_age_seconds 7200") // since the last good fetch
-	})
-}
-
-func TestMetricsCountRequestsThatAreNotLogged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newServer(t, func(c *config) { c.LogLevel = slog.LevelError })
-		s.get(s.userToken())
-		s.get("undefined")
-		s.wantMetrics(
-			`requests_total{status="200",reason="ok"} 1`,
-			`requests_total{status="401",reason="empty_value"} 1`,
-			`request_duration_seconds_count 2`)
-		if log := s.log.String(); log != "" {
-			t.Errorf("with LOG_LEVEL=error the log is\n%s", log)
-		}
+			"token_expiry_timestamp_seconds 946688400", // 2000-01-01T01:00:00Z
+			"keys_age_seconds 1200")                    // since the last good fetch
 	})
 }
 
 // FuzzAuthorization sends anything in the one header that callers control: only
 // what the tenant signed gets a token, and no answer repeats what was sent.
 func FuzzAuthorization(f *testing.F) {
-	s := newServer(f, nil)
+	s := newIdleServer(f, nil)
+	s.start()
 	token := s.userToken()
-	if w := s.get(token); w.Code != 200 {
-		f.Fatalf("a good token gets %d", w.Code)
-	}
+	wantStatus(f, "a good token", s.get(token), 200)
 	for _, seed := range []string{
-		"", "Bearer", "Bearer ", "bearer  " + token, "Bearer " + token, token, "Basic dTpw",
-		"Bearer " + token + " " + token, "Bearer " + token + ", Bearer " + token,
-		"Bearer " + token[:len(token)-2], "Bearer a.b.c", "Bearer ..", "Bearer\t" + token,
-		"Bearer " + s.Tenant.OpaqueToken(), "Bearer \x00\"\\\n", "Bearer \"" + token + "\"",
-		"Bearer {{token}}", "Bearer Optional(\"" + token + "\")", "Bearer [object Object]",
+		"", "Bearer ", "bearer  " + token, token, "Basic dTpw", "Bearer a.b.c", "Bearer\t" + token,
+		"Bearer " + token + ", Bearer " + token, "Bearer " + token[:len(token)-2],
+		"Bearer " + s.Tenant.OpaqueToken(), "Bearer \x00\"\\\n", "Bearer Optional(\"" + token + "\")",
 	} {
 		f.Add(seed, "")
 		f.Add("Bearer "+token, seed)

@@ -16,8 +16,7 @@ func TestReadToken(t *testing.T) {
 		{argument: "-", stdin: "\t Bearer a.b.c\r\nx", want: "Bearer a.b.c"},
 		{argument: "-", stdin: "undefined", want: "undefined"},
 		{argument: "-"},
-		{argument: ""},
-		{argument: `""`},
+		{argument: " ''"},
 	} {
 		stdin := strings.NewReader(tt.stdin)
 		got, err := ReadToken([]string{tt.argument}, stdin, io.Discard)
