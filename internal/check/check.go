@@ -60,12 +60,13 @@ func (r *Report) Keys(err error) {
 		"(manage.auth0.com, Applications).")
 }
 
-// Grant writes how a grant at IMS ended. If IMS refused it, the error says what to change.
+// Grant writes how a grant at IMS ended. Unless the host may be the wrong one, the error
+// itself says what to change.
 func (r *Report) Grant(lifetime time.Duration, err error) {
 	advice := ""
-	notIMS := []upstream.Kind{upstream.Unreachable, upstream.Slow, upstream.Nonsense}
+	wrongHost := []upstream.Kind{upstream.Unreachable, upstream.Slow, upstream.Nonsense}
 	failed, ok := errors.AsType[*upstream.Error](err)
-	if ok && slices.Contains(notIMS, failed.Kind) {
+	if ok && slices.Contains(wrongHost, failed.Kind) {
 		advice = "\nThe host is that of ITM_TOKEN_SERVER_AUTHORITY: Bentley's is " +
 			"https://ims.bentley.com."
 	}
