@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"itwin-token-server/internal/upstream"
@@ -38,11 +39,13 @@ func TestReadTokenAtATerminal(t *testing.T) {
 	if !strings.Contains(prompt.String(), "press Enter") {
 		t.Errorf("the prompt is %q", &prompt)
 	}
-	stdin, user := io.Pipe()
-	go io.WriteString(user, "a.b.c\n") // and nothing more
-	if got, err := ReadToken([]string{"-"}, stdin, io.Discard); got != "a.b.c" {
-		t.Errorf("read %q, %v, want the line", got, err)
-	}
+	synctest.Test(t, func(t *testing.T) { // fails at once if this waits for more than a line
+		stdin, user := io.Pipe()
+		go io.WriteString(user, "a.b.c\n")
+		if got, err := ReadToken([]string{"-"}, stdin, io.Discard); got != "a.b.c" {
+			t.Errorf("read %q, %v, want the line", got, err)
+		}
+	})
 }
 
 // If IMS was not reached, or another server answered, AUTHORITY may be wrong. An answer of

@@ -108,7 +108,7 @@ func (r *Report) kind(claims jwt.MapClaims) string {
 		return "It is an iTwin token, like those that this server hands out. " +
 			"Have the app send the token that it got from Auth0.\n"
 	}
-	if claims["scope"] == nil && clientID.MatchString(fmt.Sprint(claims["aud"])) {
+	if clientID.MatchString(fmt.Sprint(claims["aud"])) {
 		return "It seems to be an ID token, which is for the app itself and has no scope, " +
 			"not an access token.\n"
 	}
