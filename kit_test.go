@@ -40,13 +40,16 @@ func (s *testServer) start() {
 	background(s.t, s.tokens.Run)
 }
 
-// testServing runs a test with a server that has started, in a synctest bubble.
+// newServer returns a server that fetches keys and tokens.
+func newServer(t testing.TB, change func(*config)) *testServer {
+	s := newIdleServer(t, change)
+	s.start()
+	return s
+}
+
+// testServing runs a test with a new server in a bubble, where time is the test's own.
 func testServing(t *testing.T, change func(*config), test func(t *testing.T, s *testServer)) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newIdleServer(t, change)
-		s.start()
-		test(t, s)
-	})
+	synctest.Test(t, func(t *testing.T) { test(t, newServer(t, change)) })
 }
 
 // request sends a request to the routes. Every answer must have some headers.
