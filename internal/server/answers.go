@@ -62,9 +62,10 @@ func WriteText(w http.ResponseWriter, status int, body string) {
 
 // WriteJSON writes an answer of strings and numbers as JSON.
 func WriteJSON(w http.ResponseWriter, status int, v map[string]any) {
+	body, _ := json.Marshal(v) // cannot fail for strings and numbers
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(v)
+	w.Write(body)
 }
 
 // maxAccept bounds the Accept header that is read, in bytes; browsers send 150.
