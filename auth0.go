@@ -18,6 +18,7 @@ import (
 	"github.com/MicahParks/keyfunc/v3"
 	"github.com/golang-jwt/jwt/v5"
 
+	"itwin-token-server/internal/bearer"
 	"itwin-token-server/internal/fresh"
 	"itwin-token-server/internal/jwks"
 	"itwin-token-server/internal/problem"
@@ -88,6 +89,15 @@ func newVerifier(
 		MaxBackoff: keysMaxBackoff,
 	})
 	return v
+}
+
+// authorize verifies the user token in the Authorization header and returns its subject.
+func (v *verifier) authorize(ctx context.Context, header []string) (subject string, err error) {
+	raw, err := bearer.Token(header)
+	if err != nil {
+		return "", err
+	}
+	return v.verify(ctx, raw)
 }
 
 // verify checks a user token and returns its subject, as the log may show it. If

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -157,6 +158,29 @@ func (c *config) warnings(f *settings.Findings) (warnings []string) {
 		}
 	}
 	return warnings
+}
+
+// ports are the listeners that the settings ask for.
+type ports struct {
+	tokens  net.Listener
+	metrics net.Listener // nil: no metrics
+}
+
+// openPorts opens all ports, so that nothing is announced if one is in use.
+func openPorts(c config) (open ports, err error) {
+	if open.tokens, err = server.Listen(net.JoinHostPort(c.Host, c.Port)); err != nil {
+		return open, fmt.Errorf("cannot listen on port %s: %w: set %sPORT to a free port of 1024"+
+			" or higher, and %sHOST to an address of this machine or to nothing",
+			c.Port, err, prefix, prefix)
+	}
+	if c.MetricsAddr == "" {
+		return open, nil
+	}
+	if open.metrics, err = server.Listen(c.MetricsAddr); err != nil {
+		return open, fmt.Errorf("cannot listen on %s: %w: set %sMETRICS_ADDR to a free port of"+
+			" this machine", c.MetricsAddr, err, prefix)
+	}
+	return open, nil
 }
 
 // settingsError says everything that is wrong with the settings. If one is missing, it

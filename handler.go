@@ -6,23 +6,22 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"net"
 	"net/http"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"itwin-token-server/internal/fresh"
 	"itwin-token-server/internal/problem"
 	"itwin-token-server/internal/server"
+	"itwin-token-server/internal/settings"
 	"itwin-token-server/internal/telemetry"
 	"itwin-token-server/internal/upstream"
 )
-
-// maxToken bounds a user token, in bytes: ten times what Auth0 sends.
-const maxToken = 8 << 10
 
 const realm = `Bearer realm="itwin-token-server"`
 
@@ -58,6 +57,80 @@ type service struct {
 	log      *slog.Logger
 	observer *telemetry.Observer
 	draining atomic.Bool // shutting down, so not ready
+}
+
+// newService returns a service; no fetch runs yet.
+func newService(c config, transport http.RoundTripper, log *slog.Logger) *service {
+	statuses := map[string]int{"ok": http.StatusOK}
+	for _, p := range problem.All() {
+		statuses[p.Reason] = p.Status
+	}
+	s := &service{config: c, log: log}
+	observe := telemetry.Config{
+		Log:         log,
+		Version:     version,
+		Statuses:    statuses,
+		KeysFetched: func() time.Time { return s.users.keys.Begun() },
+		TokenExpiry: func() time.Time {
+			if token := s.tokens.Last(); token != nil {
+				return token.expiry
+			}
+			return time.Time{}
+		},
+	}
+	if c.Certificate != nil {
+		observe.CertificateExpiry = c.Certificate.Expiry
+	}
+	s.observer = telemetry.New(observe)
+	s.users = newVerifier(c, transport, s.observer.KeyFetch)
+	s.tokens = newTokens(c, transport, s.observer.Grant)
+	return s
+}
+
+// announce logs where the server can be reached and which setting chose its port, and
+// warns about plain http beyond this machine.
+func announce(log *slog.Logger, addr net.Addr, tls bool, portSource string) {
+	log.Info("listening", "addr", addr.String(), "port_from", portSource)
+	scheme := "http"
+	if tls {
+		scheme = "https"
+	}
+	for _, a := range server.Addresses(addr) {
+		log.Info("reachable", "from", a.From, "url", scheme+"://"+a.HostPort+"/getToken")
+	}
+	if !tls && !addr.(*net.TCPAddr).IP.IsLoopback() {
+		log.Warn("plain http: anyone on the same network can read the tokens; set " + prefix +
+			"TLS_CERT_FILE and _TLS_KEY_FILE, or make this port reachable for a TLS proxy only")
+	}
+}
+
+// warn logs the warnings about the settings.
+func (s *service) warn(found *settings.Findings) {
+	for _, warning := range found.Warnings {
+		s.log.Warn(warning)
+	}
+}
+
+// run serves the handler until ctx ends and the requests in flight are answered.
+func (s *service) run(ctx context.Context, open ports, handler http.Handler) error {
+	// Requests in flight still need keys and token when ctx has ended.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	running.Go(func() { s.users.keys.Run(background) })
+	running.Go(func() { s.tokens.Run(background) })
+	srv := server.Server{
+		Listener: open.tokens, Handler: handler, Certificate: s.config.Certificate, Log: s.log,
+		Stopping: func() {
+			s.draining.Store(true)
+			s.log.Info("shutting down")
+		},
+	}
+	if open.metrics != nil {
+		running.Go(func() { server.ServeMetrics(background, open.metrics, s.observer, s.log) })
+	}
+	return server.Run(ctx, srv)
 }
 
 // routes returns the server's handler; only the demo gives out user tokens.
@@ -130,59 +203,6 @@ func (s *service) exchange(r *http.Request) (subject string, token *itwinToken, 
 	}
 	token, err = s.tokens.Get(r.Context())
 	return subject, token, err
-}
-
-// authorize verifies the user token in the Authorization header and returns its subject.
-func (v *verifier) authorize(ctx context.Context, header []string) (subject string, err error) {
-	raw, err := bearerToken(header)
-	if err != nil {
-		return "", err
-	}
-	return v.verify(ctx, raw)
-}
-
-// bearerToken takes the token from the values of the Authorization header (RFC 6750 §2.1).
-func bearerToken(header []string) (string, error) {
-	if len(header) > 1 { // a proxy may have checked the other one
-		return "", problem.TwoHeaders
-	}
-	scheme, token, _ := strings.Cut(strings.Join(header, ""), " ") // with no header: empty
-	token = strings.Trim(token, " ")
-	switch {
-	case scheme != "" && !strings.EqualFold(scheme, "Bearer"):
-		return "", problem.OtherScheme
-	case token == "":
-		return "", problem.NoToken
-	case len(token) > maxToken:
-		return "", problem.TooLong
-	}
-	if strings.HasPrefix(token, "eyJ") && strings.Count(token, ".") == 2 { // the form of a JWT
-		return token, nil
-	}
-	for _, m := range mistakes {
-		if m.sent.MatchString(token) {
-			return "", m.problem
-		}
-	}
-	if strings.ContainsAny(token, " ,") {
-		return "", problem.TwoTokens
-	}
-	return token, nil
-}
-
-// mistakes are what programs send in place of a token. The first that matches counts. No
-// pattern looks at more than the beginning: a token has up to 8 KiB.
-var mistakes = []struct {
-	problem *problem.Problem
-	sent    *regexp.Regexp
-}{
-	// Missing values, as JavaScript, Swift, Objective-C, Go, Python and shells print them.
-	{problem.EmptyValue, regexp.MustCompile(`(?i)^["']?(undefined|null|nan|nil|none|false)?["']?$`)},
-	{problem.EmptyValue, regexp.MustCompile(`^(\(null\)$|<nil>$|\{\}$|\[\]$|\[object )`)},
-	{problem.TwoSchemes, regexp.MustCompile(`(?i)^bearer( |$)`)},
-	{problem.Quoted, regexp.MustCompile("^[\"'`“”‘’]")},
-	{problem.Template, regexp.MustCompile(`^(<|\$|\{+ ?\w|%\w{1,40}%|Optional\()`)},
-	{problem.Template, regexp.MustCompile(`^[A-Z_]{0,30}TOKEN$`)},
 }
 
 // retryAfter is the number of seconds until the time, at least 1.

@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"itwin-token-server/internal/bearer"
 	"itwin-token-server/internal/fresh"
 	"itwin-token-server/internal/problem"
 	"itwin-token-server/internal/standin/standintest"
@@ -121,19 +122,19 @@ func TestMistakes(t *testing.T) {
 		problem.TwoTokens: {
 			token + " " + token, token + ", Bearer " + token, token + "," + token, "a b", "a,b",
 		},
-		problem.TooLong: {strings.Repeat("a", maxToken+1)},
+		problem.TooLong: {strings.Repeat("a", bearer.MaxToken+1)},
 		nil: {
 			token, token + " ", "secret-0123456789", "a.b.c", "d..e.f.g", "Nullable", "undefined2",
-			"optional", "TOKENS", "bearers", "x<token>", strings.Repeat("a", maxToken),
+			"optional", "TOKENS", "bearers", "x<token>", strings.Repeat("a", bearer.MaxToken),
 		},
 	} {
 		for _, text := range sent {
-			got, err := bearerToken([]string{"Bearer " + text})
+			got, err := bearer.Token([]string{"Bearer " + text})
 			if want == nil && (got != strings.TrimSpace(text) || err != nil) {
-				t.Errorf("bearerToken(Bearer %s) = %q, %v, want the token", text, got, err)
+				t.Errorf("bearer.Token(Bearer %s) = %q, %v, want the token", text, got, err)
 			}
 			if want != nil && err != want {
-				t.Errorf("bearerToken(Bearer %s) = %v, want %v", text, err, want)
+				t.Errorf("bearer.Token(Bearer %s) = %v, want %v", text, err, want)
 			}
 		}
 	}

@@ -5,19 +5,16 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -25,7 +22,6 @@ import (
 	"itwin-token-server/internal/demo"
 	"itwin-token-server/internal/problem"
 	"itwin-token-server/internal/server"
-	"itwin-token-server/internal/settings"
 	"itwin-token-server/internal/telemetry"
 	"itwin-token-server/internal/upstream"
 )
@@ -40,12 +36,9 @@ PROGRAM demo [-token-life 20s]
         see it work, with nothing configured; with iTwin tokens that live for so long
 PROGRAM [serve]
         serve until Ctrl-C
-PROGRAM check
-        try the settings, Auth0's keys and a grant at IMS
-PROGRAM check -
-PROGRAM check TOKEN
-        and say whether the server would accept the user token on standard input, or
-        TOKEN, and if not, why
+PROGRAM check [TOKEN|-]
+        try the settings, Auth0's keys and a grant at IMS; with a user token, or - to read
+        one from standard input, say whether the server would accept it, and if not, why
 PROGRAM ready
         exit with status 0 if the server with these settings is ready on this machine,
         else with 1 and the reason
@@ -82,16 +75,15 @@ func main() {
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		transport: upstream.Transport(nil, version),
 	})
-	if err == nil {
-		return
-	}
-	if !errors.Is(err, errReported) {
+	if err != nil && !errors.Is(err, errReported) {
 		fmt.Fprintln(os.Stderr, "itwin-token-server:", err)
 	}
 	if errors.Is(err, errUsage) {
 		os.Exit(2)
 	}
-	os.Exit(1)
+	if err != nil {
+		os.Exit(1)
+	}
 }
 
 // untilSignal returns a context that ends with the first signal. A second one ends the
@@ -157,11 +149,15 @@ func run(ctx context.Context, p program) error {
 		return fmt.Errorf("%w: unknown command: want serve, demo, check, ready, version or help",
 			errUsage)
 	}
+	if len(p.args) > 0 && (command == "serve" || command == "ready") {
+		return fmt.Errorf("%w: %s takes no arguments: its settings are variables", errUsage, command)
+	}
 	return runCommand(ctx, p)
 }
 
 func runVersion(_ context.Context, p program) error {
-	_, err := fmt.Fprintln(p.stdout, "itwin-token-server", version, telemetry.Commit(), runtime.Version())
+	commit, golang := telemetry.Commit(), runtime.Version()
+	_, err := fmt.Fprintln(p.stdout, "itwin-token-server", version, commit, golang)
 	return err
 }
 
@@ -172,9 +168,6 @@ func runHelp(_ context.Context, p program) error {
 
 // runServe serves with the user's settings.
 func runServe(ctx context.Context, p program) error {
-	if len(p.args) > 0 {
-		return fmt.Errorf("%w: serve takes no arguments: its settings are variables", errUsage)
-	}
 	c, found, err := loadConfig(p.environ, p.dir)
 	if err != nil {
 		return settingsError(found, err, p.dir, p.name)
@@ -184,67 +177,18 @@ func runServe(ctx context.Context, p program) error {
 		return err
 	}
 	s := newService(c, p.transport, telemetry.NewLog(p.stderr, c.LogFormat, c.LogLevel))
-	portSource := found.Setting(prefix + "PORT").Source
-	announce(s.log, open.tokens.Addr(), c.Certificate != nil, portSource)
+	announce(s.log, open.tokens.Addr(), c.Certificate != nil, found.Setting(prefix+"PORT").Source)
 	s.warn(found)
 	return s.run(ctx, open, s.routes(nil))
 }
 
-func (s *service) warn(found *settings.Findings) {
-	for _, warning := range found.Warnings {
-		s.log.Warn(warning)
-	}
-}
-
-// ports are the listeners that the settings ask for.
-type ports struct {
-	tokens  net.Listener
-	metrics net.Listener // nil: no metrics
-}
-
-// openPorts opens all ports, so that nothing is announced if one is in use.
-func openPorts(c config) (open ports, err error) {
-	if open.tokens, err = server.Listen(net.JoinHostPort(c.Host, c.Port)); err != nil {
-		return open, fmt.Errorf("cannot listen on port %s: %w: set %sPORT to a free port of 1024"+
-			" or higher, and %sHOST to an address of this machine or to nothing",
-			c.Port, err, prefix, prefix)
-	}
-	if c.MetricsAddr == "" {
-		return open, nil
-	}
-	if open.metrics, err = server.Listen(c.MetricsAddr); err != nil {
-		return open, fmt.Errorf("cannot listen on %s: %w: set %sMETRICS_ADDR to a free port of"+
-			" this machine", c.MetricsAddr, err, prefix)
-	}
-	return open, nil
-}
-
-// announce logs where the server can be reached and which setting chose its port, and
-// warns about plain http beyond this machine.
-func announce(log *slog.Logger, addr net.Addr, tls bool, portSource string) {
-	log.Info("listening", "addr", addr.String(), "port_from", portSource)
-	scheme := "http"
-	if tls {
-		scheme = "https"
-	}
-	for _, a := range server.Addresses(addr) {
-		log.Info("reachable", "from", a.From, "url", scheme+"://"+a.HostPort+"/getToken")
-	}
-	if !tls && !addr.(*net.TCPAddr).IP.IsLoopback() {
-		log.Warn("plain http: anyone on the same network can read the tokens; set " + prefix +
-			"TLS_CERT_FILE and _TLS_KEY_FILE, or make this port reachable for a TLS proxy only")
-	}
-}
-
 // runDemo serves with stand-ins for Auth0 and IMS.
 func runDemo(ctx context.Context, p program) error {
-	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // errors quote the argument, which may be a misplaced secret
-	lifetime := flags.Duration("token-life", time.Hour, "how long an iTwin token lives")
-	if err := flags.Parse(p.args); err != nil || flags.NArg() > 0 {
-		return fmt.Errorf("%w: demo takes only -token-life, with a unit: -token-life 20s", errUsage)
+	tokenLife, err := demo.ParseArgs(p.args)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
 	}
-	d, err := demo.Start(*lifetime)
+	d, err := demo.Start(tokenLife)
 	if err != nil {
 		return err
 	}
@@ -272,62 +216,9 @@ func runDemo(ctx context.Context, p program) error {
 	return <-ended
 }
 
-// newService returns a service; no fetch runs yet.
-func newService(c config, transport http.RoundTripper, log *slog.Logger) *service {
-	statuses := map[string]int{"ok": http.StatusOK}
-	for _, p := range problem.All() {
-		statuses[p.Reason] = p.Status
-	}
-	s := &service{config: c, log: log}
-	observe := telemetry.Config{
-		Log:         log,
-		Version:     version,
-		Statuses:    statuses,
-		KeysFetched: func() time.Time { return s.users.keys.Begun() },
-		TokenExpiry: func() time.Time {
-			if token := s.tokens.Last(); token != nil {
-				return token.expiry
-			}
-			return time.Time{}
-		},
-	}
-	if c.Certificate != nil {
-		observe.CertificateExpiry = c.Certificate.Expiry
-	}
-	s.observer = telemetry.New(observe)
-	s.users = newVerifier(c, transport, s.observer.KeyFetch)
-	s.tokens = newTokens(c, transport, s.observer.Grant)
-	return s
-}
-
-// run serves the handler until ctx ends and the requests in flight are answered.
-func (s *service) run(ctx context.Context, open ports, handler http.Handler) error {
-	// Requests in flight still need keys and token when ctx has ended.
-	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	var running sync.WaitGroup
-	defer running.Wait()
-	defer stop()
-	running.Go(func() { s.users.keys.Run(background) })
-	running.Go(func() { s.tokens.Run(background) })
-	srv := server.Server{
-		Listener: open.tokens, Handler: handler, Certificate: s.config.Certificate, Log: s.log,
-		Stopping: func() {
-			s.draining.Store(true)
-			s.log.Info("shutting down")
-		},
-	}
-	if open.metrics != nil {
-		running.Go(func() { server.ServeMetrics(background, open.metrics, s.observer, s.log) })
-	}
-	return server.Run(ctx, srv)
-}
-
 // runReady asks whether the server that these settings describe is ready. Only its address
 // matters, so other settings may be wrong.
 func runReady(ctx context.Context, p program) error {
-	if len(p.args) > 0 {
-		return fmt.Errorf("%w: ready takes no arguments: its settings are variables", errUsage)
-	}
 	c, _, _ := loadConfig(p.environ, p.dir)
 	if c.Port == "" || c.Port == "0" {
 		return fmt.Errorf("not ready: %sPORT: want the port that the server listens on", prefix)
@@ -338,8 +229,7 @@ func runReady(ctx context.Context, p program) error {
 // runCheck checks a set-up. If ctx ends it returns at once, whatever the check waits for.
 func runCheck(ctx context.Context, p program) error {
 	if len(p.args) > 1 {
-		return fmt.Errorf("%w: check takes one user token, or - to read it from standard input",
-			errUsage)
+		return fmt.Errorf("%w: check takes one user token, or - for standard input", errUsage)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- checkAll(p) }()
@@ -362,9 +252,7 @@ func checkAll(p program) error {
 		err = errors.Join(err, fmt.Errorf("%sTLS_CERT_FILE: want a certificate that is valid, "+
 			"got one that has expired", prefix))
 	}
-	report := check.Report{
-		W: p.stdout, Program: p.name, Issuer: c.issuer(), Authority: c.Authority,
-	}
+	report := check.Report{W: p.stdout, Program: p.name, Issuer: c.issuer(), Authority: c.Authority}
 	report.Settings(found, err)
 	if err == nil {
 		checkUpstream(c, p.transport, &report, given)

@@ -163,7 +163,7 @@ func TestExitStatus(t *testing.T) {
 		stdout, stderr string // parts of what it prints; empty: it prints nothing
 	}{
 		{command: "version", stdout: "itwin-token-server dev "},
-		{command: "help", stdout: "\nitwin-token-server check -\n"},
+		{command: "help", stdout: "\nitwin-token-server check [TOKEN|-]\n"},
 		{command: "start", status: 2, stderr: "itwin-token-server: usage: unknown command"},
 		{command: "serve", status: 1, stderr: ".env.local line 1: "},
 		{command: "check", status: 1, stdout: "ITM_TOKEN_SERVER_CLIENT_ID "},

@@ -6,6 +6,8 @@ package demo
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,6 +25,18 @@ const audience = "http://tokenserver.sample.bentley.com"
 // renews a token at half of its life. Of 3 s, 1.5 s are left then: enough for the grant
 // and an expires_in of 1, which is in whole seconds. Of 2 s it would become 0.
 const MinTokenLife = 3 * time.Second
+
+// ParseArgs returns the life of an iTwin token that the arguments of the command ask for,
+// an hour without any. Its errors do not quote them: one may be a misplaced secret.
+func ParseArgs(args []string) (tokenLife time.Duration, err error) {
+	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.DurationVar(&tokenLife, "token-life", time.Hour, "")
+	if flags.Parse(args) != nil || flags.NArg() > 0 {
+		return 0, errors.New("demo takes only -token-life, with a unit: -token-life 20s")
+	}
+	return tokenLife, nil
+}
 
 // Demo is a running pair of stand-ins. Close stops them; Pool is what the server must
 // trust to reach them.
