@@ -134,7 +134,6 @@ func TestCheckRefusals(t *testing.T) {
 			return s.Tenant.Sign(standintest.Claims{name: value}, s.Tenant.Claims(testAudience))
 		}
 		issued, _, _ := grant(t.Context(), testConfig(s), s.Transport())
-
 		wantRefused(s.Tenant.OpaqueToken(), problem.NotJWT, "request the audience", testAudience)
 		wantRefused(with("exp", 1e9)[:400], problem.Malformed, "pbpaste | go run . check -")
 		wantRefused(issued, problem.Issuer, "It is an iTwin token")
