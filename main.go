@@ -87,8 +87,7 @@ func main() {
 }
 
 // untilSignal returns a context that ends with the first signal. A second one ends the
-// program at once, and so does endTimeout, whatever hangs: a log that nobody reads, or a
-// file on a dead mount.
+// program at once, and so does endTimeout, whatever hangs, such as a log that nobody reads.
 func untilSignal() context.Context {
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // as nohup ignores it
@@ -216,8 +215,7 @@ func runDemo(ctx context.Context, p program) error {
 	return <-ended
 }
 
-// runReady asks whether the server that these settings describe is ready. Only its address
-// matters, so other settings may be wrong.
+// runReady asks the server that these settings describe: only those of its address matter.
 func runReady(ctx context.Context, p program) error {
 	c, _, _ := loadConfig(p.environ, p.dir)
 	if c.Port == "" || c.Port == "0" {
@@ -263,8 +261,7 @@ func checkAll(p program) error {
 	return nil
 }
 
-// checkUpstream fetches Auth0's keys, makes a grant, and does with the user token what the
-// server would do.
+// checkUpstream checks what the server would do: fetch keys, make a grant, verify the token.
 func checkUpstream(c config, transport http.RoundTripper, report *check.Report, given string) {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
