@@ -56,6 +56,10 @@ check() {
     grep -qi "^access-control-allow-headers: authorization" <<<"$headers" || fail "$name: preflight: $headers"
     headers=$(request -D - -o body "$url")
     grep -qi "^www-authenticate: bearer" <<<"$headers" || fail "$name: without a token: $headers"
+    # The longest user token reaches the server, which refuses this one.
+    status=$(request --http1.1 -o body -w '%{http_code}' \
+        -H "Authorization: Bearer $(head -c 8192 /dev/zero | tr '\0' a)" "$url")
+    [ "$status" = 401 ] || fail "$name: a token of 8 KiB: $status"
     for path in healthz readyz demo/userToken; do
         status=$(request -o body -w '%{http_code}' "${url%getToken}$path")
         [ "$status" = 404 ] || fail "$name: /$path answers $status"
