@@ -49,8 +49,10 @@ func TestCheckSettings(t *testing.T) {
 	wantCheck(t, s, []string{prefix + "AUTH0_AUDIENCE="}, "", true,
 		"!! settings "+prefix+"AUTH0_AUDIENCE is not set", "ok a grant at IMS")
 	wrong := []string{prefix + "CLIENT_ID=", prefix + "AUTHORITY=https://jane:hunter2@x.test"}
-	wantCheck(t, s, wrong, "", false, "no settings "+prefix+"CLIENT_ID:", prefix+"AUTHORITY:",
-		"-- Auth0 and IMS not checked: correct the settings first (go run . demo needs none)")
+	wantCheck(t, s, wrong, s.Tenant.AccessToken(testAudience), false,
+		"no settings "+prefix+"CLIENT_ID:", prefix+"AUTHORITY:",
+		"-- Auth0 and IMS not checked: correct the settings first (go run . demo needs none)",
+		"-- a user token not checked")
 }
 
 // An expired certificate is wrong for sure, but the server starts with it: a clock may be
@@ -78,6 +80,8 @@ func TestCheckUpstream(t *testing.T) {
 		{setting: "AUTH0_DOMAIN=tennant.auth0.test", want: []string{
 			"no Auth0's keys tennant.auth0.test: no such host", prefix + "AUTH0_DOMAIN: it",
 			"no a user token would be refused", `issuer is "https://tenant.auth0.test/"`}},
+		{setting: "AUTH0_DOMAIN=" + strings.Repeat("company-", 6) + "x.us.auth0.com", want: []string{
+			"no a user token", "accepts 71 characters, not shown only"}},
 		{ims: standintest.Hang(), want: []string{
 			"no a grant at IMS ims.bentley.test: no answer within 10s", prefix + "AUTHORITY"}},
 		{setting: "CLIENT_SECRET=hunter2", want: []string{
@@ -98,13 +102,17 @@ func TestCheckFormsOfTokens(t *testing.T) {
 	s := standintest.New(t)
 	good := s.Tenant.AccessToken(testAudience)
 	const accepted = "ok a user token would be accepted"
-	for _, token := range []string{good, " bearer  " + good + "\n", "Authorization: Bearer " + good} {
+	for _, token := range []string{good, " bearer  " + good + "\n", "Authorization: Bearer " + good,
+		"Authorization:\tBearer " + good} {
 		wantCheck(t, s, nil, token, true, accepted)
 	}
 	for token, refused := range map[string]*problem.Problem{
 		`"` + good + `"`:        problem.Quoted,
 		"Bearer Bearer " + good: problem.TwoSchemes,
 		"DPoP " + good:          problem.OtherScheme,
+		"Bearer: " + good:       problem.OtherScheme,
+		"Bearer:" + good:        problem.OtherScheme,
+		"Bearer\t" + good:       problem.OtherScheme,
 	} {
 		wantCheck(t, s, nil, token, false, "no as given would be refused: "+refused.Text, accepted)
 	}
@@ -138,7 +146,7 @@ func TestCheckRefusals(t *testing.T) {
 		wantRefused(with("exp", 1e9)[:400], problem.Malformed, "pbpaste | go run . check -")
 		wantRefused(issued, problem.Issuer, "It is an iTwin token")
 		wantRefused(with("iss", "https://other.us.auth0.com/"), problem.Issuer,
-			`"https://other.us.auth0.com/"`, "accepts https://tenant.auth0.test/")
+			`"https://other.us.auth0.com/"`, `accepts "https://tenant.auth0.test/"`)
 		wantRefused(with("aud", "https://x"), problem.Audience, `is "https://x", `, testAudience)
 		wantRefused(s.Tenant.IDToken(otherApp), problem.Audience, "seems to be an ID token")
 		wantRefused(with("aud", strings.Repeat("hunter2", 6)), problem.Audience, "42 characters")

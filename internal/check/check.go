@@ -34,7 +34,8 @@ func (r *Report) line(mark, what, text string) {
 }
 
 // Settings writes where each setting comes from, and what is wrong with them, one a
-// line in err. With an error nothing else can be checked.
+// line in err. With an error nothing else can be checked. Call it before Token, whose advice
+// shows settings as they are shown here.
 func (r *Report) Settings(found *settings.Findings, err error) {
 	for _, s := range found.Settings {
 		fmt.Fprintf(r.W, "    %-37s  %-11s  %s\n", s.Name, s.Source, s.Shown)
@@ -48,6 +49,7 @@ func (r *Report) Settings(found *settings.Findings, err error) {
 		r.line("no", "settings", err.Error())
 		r.line("--", "Auth0 and IMS", "not checked: correct the settings first ("+
 			r.Program+" demo needs none)")
+		r.line("--", "a user token", "not checked")
 	} else {
 		r.line("ok", "settings", "complete")
 	}
@@ -55,7 +57,7 @@ func (r *Report) Settings(found *settings.Findings, err error) {
 
 // Keys writes how the fetch of Auth0's keys ended.
 func (r *Report) Keys(err error) {
-	r.fetch("Auth0's keys", "fetched from "+r.Issuer, err, "\nThe host is that of "+
+	r.fetch("Auth0's keys", "fetched from "+settings.Shown(r.Issuer), err, "\nThe host is that of "+
 		"ITM_TOKEN_SERVER_AUTH0_DOMAIN: it should be the Domain on your application's page "+
 		"(manage.auth0.com, Applications).")
 }

@@ -51,10 +51,11 @@ func isTerminal(r io.Reader) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// What people copy with a token: the header's name, a scheme, quotes, spaces.
+// What people copy with a token: the header's name, a scheme, with or without a colon, quotes,
+// spaces. A word before a colon or a space is no part of a token.
 var (
-	sent   = regexp.MustCompile(`(?is)^(?:authorization: *)?([a-z]+ )?(.*)`)
-	around = regexp.MustCompile("(?i)^([\"'`“”‘’\\s]|authorization:|[a-z]+ )*|[\"'`“”‘’\\s]+$")
+	sent   = regexp.MustCompile(`(?is)^(?:authorization:\s*)?([a-z]+[:\s])?(.*)`)
+	around = regexp.MustCompile("(?i)^([\"'`“”‘’\\s]|[a-z]+[:\\s])*|[\"'`“”‘’\\s]+$")
 )
 
 // bare is what was given without what is around the token.
@@ -81,7 +82,7 @@ func (r *Report) advice(raw string, refused *problem.Problem) string {
 	}
 	words := append(r.words,
 		"{program}", r.Program,
-		"{issuer}", r.Issuer,
+		"{issuer}", settings.Shown(r.Issuer),
 		"{now}", time.Now().UTC().Format(time.RFC3339),
 		"{iss}", shown(claims["iss"]),
 		"{aud}", shown(claims["aud"]),
