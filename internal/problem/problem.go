@@ -6,12 +6,17 @@ package problem
 
 import "slices"
 
-// A Problem is an answer other than 200, and an error of the code that refuses a request.
+// A Problem is an answer other than 200. It is also an error: what refuses a request returns
+// it.
 type Problem struct {
 	Status int
 	Code   string // for the caller: of RFC 6750 §3.1 where it has one
 	Reason string // for the log and the metrics: one of a fixed set of words
-	Text   string // for the caller: fixed, so that nothing in it came from one
+
+	// Text is for the caller. It is a fixed text, so that it never contains what a caller
+	// sent, and it has no " and no \, since WWW-Authenticate quotes it.
+	Text string
+
 	Advice string // for the check command, which fills in the words in braces
 }
 
@@ -71,11 +76,13 @@ var (
 	Organization = add(403, "insufficient_scope", "organization", "the token is not for an accepted Auth0 Organization", "Its org_id is {org_id} and its org_name is {org_name}, but the server accepts {ITM_TOKEN_SERVER_AUTH0_ORGANIZATION} only.\nHave the app sign the user in with that organization, or add the token's to ITM_TOKEN_SERVER_AUTH0_ORGANIZATION.")
 	NoKeys       = add(503, "temporarily_unavailable", "no_keys", "Auth0's keys are not available: try again", checkAgain)
 	KeysOutdated = add(503, "temporarily_unavailable", "keys_outdated", "the token's key is new, and Auth0's current keys are not available: try again", checkAgain)
-	Canceled     = add(503, "temporarily_unavailable", "canceled", "interrupted: try again", checkAgain) // reaches a caller only during shutdown
-	Slow         = add(504, "temporarily_unavailable", "itwin_slow", "iTwin is too slow: try again", checkAgain)
-	Unreachable  = add(503, "temporarily_unavailable", "itwin_unreachable", "iTwin cannot be reached: try again", checkAgain)
-	Throttled    = add(502, "temporarily_unavailable", "itwin_throttled", "iTwin asked this server to wait: try again later", checkAgain)
-	Refused      = add(502, "temporarily_unavailable", "itwin_refused", "iTwin issued no token: try again, and see the server's log", checkAgain)
-	Method       = add(405, "method_not_allowed", "method", "use GET", checkAgain)
-	NotFound     = add(404, "not_found", "path", "not found: the token is at /getToken", checkAgain)
+
+	// The check command never meets the following, so they have no advice.
+	Canceled    = add(503, "temporarily_unavailable", "canceled", "interrupted: try again", "") // reaches a caller only during shutdown
+	Slow        = add(504, "temporarily_unavailable", "itwin_slow", "iTwin is too slow: try again", "")
+	Unreachable = add(503, "temporarily_unavailable", "itwin_unreachable", "iTwin cannot be reached: try again", "")
+	Throttled   = add(502, "temporarily_unavailable", "itwin_throttled", "iTwin asked this server to wait: try again later", "")
+	Refused     = add(502, "temporarily_unavailable", "itwin_refused", "iTwin issued no token: try again, and see the server's log", "")
+	Method      = add(405, "method_not_allowed", "method", "use GET", "")
+	NotFound    = add(404, "not_found", "path", "not found: the token is at /getToken", "")
 )
