@@ -101,8 +101,8 @@ func (v *verifier) authorize(ctx context.Context, header []string) (subject stri
 }
 
 // verify checks a user token and returns its subject, as the log may show it. If
-// there are no keys it waits for a fetch in progress, until ctx ends. Its errors are
-// problems, or wrap one. With those of status 403 the subject is known.
+// there are no keys it waits for a fetch in progress, until ctx ends. Every error is a
+// [*problem.Problem] or wraps one. It also returns the subject if the problem's status is 403.
 func (v *verifier) verify(ctx context.Context, raw string) (subject string, err error) {
 	keys, err := v.keys.Get(ctx)
 	if err != nil {
@@ -146,8 +146,9 @@ func (v *verifier) verify(ctx context.Context, raw string) (subject string, err 
 var opaque = regexp.MustCompile(`^[A-Za-z0-9_-]{32}$`)
 
 // checkHeader checks all that needs no key: that the token is a JWT, that jwt can decode it
-// at little cost, and its header, whose values must all be strings. It returns the ID of
-// the key. The header's jwk, jku, x5u and x5c are never looked at (RFC 8725 §3.1).
+// at little cost, and its header. All values there must be strings, or null, which counts as
+// empty. It returns the ID of the key. The header's jwk, jku, x5u and x5c are never looked at
+// (RFC 8725 §3.1).
 func checkHeader(raw string) (kid string, err error) {
 	dots := strings.Count(raw, ".")
 	if dots == 0 && opaque.MatchString(raw) {
@@ -155,7 +156,8 @@ func checkHeader(raw string) (kid string, err error) {
 	}
 	first, rest, _ := strings.Cut(raw, ".")
 	second, _, _ := strings.Cut(rest, ".")
-	text, _ := base64.RawURLEncoding.DecodeString(first) // jwt refuses what is not base64url
+	// After an error, text is the part before it; jwt refuses such a token below.
+	text, _ := base64.RawURLEncoding.DecodeString(first)
 	if len(text) > maxHeader || countValues(second) > maxValues {
 		return "", problem.TooLong
 	}
@@ -183,7 +185,7 @@ func checkHeader(raw string) (kid string, err error) {
 }
 
 // isJWT reports whether a typ is that of a JWT or of an access token (RFC 9068 §2.1). A
-// media type has no case, and may leave out application/ (RFC 7515 §4.1.9).
+// media type is case-insensitive, and may leave out application/ (RFC 7515 §4.1.9).
 func isJWT(typ string) bool {
 	typ = strings.TrimPrefix(strings.ToLower(typ), "application/")
 	return typ == "jwt" || typ == "at+jwt"
@@ -202,7 +204,8 @@ func countValues(claims string) int {
 // problems it returns the one that explains the others: a token of another tenant is not
 // just expired, and its key is unknown here.
 func (v *verifier) parse(raw string, key jwt.Keyfunc) (jwt.MapClaims, error) {
-	claims := jwt.MapClaims{} // not a struct, whose names would match in any case
+	// Not a struct: encoding/json ignores case when it matches field names.
+	claims := jwt.MapClaims{}
 	_, err := v.parser.ParseWithClaims(raw, claims, key)
 	switch {
 	case errors.Is(err, jwt.ErrTokenMalformed):
@@ -222,7 +225,8 @@ func (v *verifier) parse(raw string, key jwt.Keyfunc) (jwt.MapClaims, error) {
 	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
 		return nil, problem.NotYet
 	case errors.Is(err, jwt.ErrTokenInvalidAudience),
-		errors.Is(err, jwt.ErrTokenRequiredClaimMissing): // iss and exp are there
+		errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
+		// The missing one is aud: iss and exp were checked above.
 		return nil, problem.Audience
 	case err != nil: // for example a time that is no number
 		return nil, problem.Claims

@@ -23,7 +23,8 @@ import (
 	"itwin-token-server/internal/upstream"
 )
 
-const realm = `Bearer realm="itwin-token-server"`
+// bearerChallenge begins every WWW-Authenticate header.
+const bearerChallenge = `Bearer realm="itwin-token-server"`
 
 // problemOf is the one place where errors become statuses.
 func problemOf(err error) *problem.Problem {
@@ -67,9 +68,10 @@ func newService(c config, transport http.RoundTripper, log *slog.Logger) *servic
 	}
 	s := &service{config: c, log: log}
 	observe := telemetry.Config{
-		Log:         log,
-		Version:     version,
-		Statuses:    statuses,
+		Log:      log,
+		Version:  version,
+		Statuses: statuses,
+		// Called at a scrape only: users and tokens, which report to the observer, are made last.
 		KeysFetched: func() time.Time { return s.users.keys.Begun() },
 		TokenExpiry: func() time.Time {
 			if token := s.tokens.Last(); token != nil {
@@ -239,12 +241,13 @@ func (s *service) writeProblem(w http.ResponseWriter, r *http.Request, p *proble
 }
 
 // challenge is the WWW-Authenticate header. If no bearer token was sent it has no error code
-// (RFC 6750 §3).
+// (RFC 6750 §3). The required scopes are in it for every 403, also that of an organization,
+// since the next token must have both.
 func (s *service) challenge(p *problem.Problem) string {
 	if p.Code == problem.MissingToken {
-		return realm
+		return bearerChallenge
 	}
-	challenge := realm + `, error="` + p.Code + `", error_description="` + p.Text + `"`
+	challenge := bearerChallenge + `, error="` + p.Code + `", error_description="` + p.Text + `"`
 	if p.Status == http.StatusForbidden && len(s.config.RequiredScopes) > 0 {
 		challenge += `, scope="` + strings.Join(s.config.RequiredScopes, " ") + `"`
 	}
@@ -253,21 +256,18 @@ func (s *service) challenge(p *problem.Problem) string {
 
 func healthz(w http.ResponseWriter, _ *http.Request) { server.WriteText(w, http.StatusOK, "ok\n") }
 
-// readyz is 200 once there have been keys and a token, during an outage too: all
-// replicas share it, and removing them all would refuse every connection.
+// readyz is 200 once there have been keys and a token, during an outage of Auth0 or IMS too:
+// it hits all replicas, and removing them all would refuse every connection.
 func (s *service) readyz(w http.ResponseWriter, _ *http.Request) {
 	var reasons []string
-	for _, reason := range []struct {
-		applies bool
-		text    string
-	}{
-		{s.draining.Load(), "shutting down"},
-		{s.users.keys.Begun().IsZero(), "no Auth0 keys yet"},
-		{s.tokens.Begun().IsZero(), "no iTwin token yet"},
-	} {
-		if reason.applies {
-			reasons = append(reasons, reason.text)
-		}
+	if s.draining.Load() {
+		reasons = append(reasons, "shutting down")
+	}
+	if s.users.keys.Begun().IsZero() {
+		reasons = append(reasons, "no Auth0 keys yet")
+	}
+	if s.tokens.Begun().IsZero() {
+		reasons = append(reasons, "no iTwin token yet")
 	}
 	if len(reasons) > 0 {
 		server.WriteText(w, http.StatusServiceUnavailable,

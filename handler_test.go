@@ -401,7 +401,7 @@ func FuzzAuthorization(f *testing.F) {
 			t.Fatalf("Authorization %q, %q gets a token", first, second)
 		}
 		challenge := w.Header().Get("WWW-Authenticate")
-		if w.Code != 200 && (w.Code/100 != 4 || !strings.HasPrefix(challenge, realm)) {
+		if w.Code != 200 && (w.Code/100 != 4 || !strings.HasPrefix(challenge, bearerChallenge)) {
 			t.Fatalf("Authorization %q, %q gets %d with %q", first, second, w.Code, challenge)
 		}
 		if len(first) > 20 && strings.Contains(w.Body.String(), first) {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -101,10 +102,10 @@ func parseGrant(answer upstream.Answer) (access string, lifetime time.Duration, 
 		TokenType   string `json:"token_type"`
 		ExpiresIn   any    `json:"expires_in"`
 	}
-	if err := json.Unmarshal(answer.Body, &body); err != nil {
+	if json.Unmarshal(answer.Body, &body) != nil {
 		return "", 0, nonsense(answer, "the answer is not a token response in JSON")
 	}
-	if !isToken(body.AccessToken) {
+	if !usableToken.MatchString(body.AccessToken) {
 		return "", 0, nonsense(answer, "the answer has no usable access_token")
 	}
 	if body.TokenType != "" && !strings.EqualFold(body.TokenType, "Bearer") {
@@ -123,12 +124,9 @@ func nonsense(answer upstream.Answer, what string) error {
 	return answer.Errorf(upstream.Nonsense, "%s: check %sAUTHORITY", what, prefix)
 }
 
-// isToken reports whether text can be sent in a header, and is the one word that clients
-// expect after "Bearer ".
-func isToken(text string) bool {
-	notPrintable := func(r rune) bool { return r <= ' ' || r > '~' }
-	return text != "" && !strings.ContainsFunc(text, notPrintable)
-}
+// usableToken matches what can be sent in a header, and is the one word that clients expect
+// after "Bearer ".
+var usableToken = regexp.MustCompile(`^[!-~]+$`)
 
 // parseSeconds reads expires_in: a number, or a string of decimal digits, as some servers
 // send. Nil means the default, and anything else is 0.

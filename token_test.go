@@ -81,21 +81,21 @@ func TestRefusedGrants(t *testing.T) {
 }
 
 func TestParseGrant(t *testing.T) {
-	want := func(body string, want time.Duration) { // 0: an error
+	wantLifetime := func(body string, want time.Duration) { // 0: an error
 		t.Helper()
 		access, lifetime, err := parseGrant(upstream.Answer{Host: "ims.test", Body: []byte(body)})
 		if (err == nil) != (want > 0) || lifetime != want || (access == "a") != (want > 0) {
 			t.Errorf("parseGrant(%s) = %q, %v, %v; want a, %v", body, access, lifetime, err, want)
 		}
 	}
-	want(`{"access_token":"a","token_type":"bEARER"}`, 5*time.Minute)
+	wantLifetime(`{"access_token":"a","token_type":"bEARER"}`, 5*time.Minute)
 	for _, body := range []string{
 		`{"access_token":"a","token_type":"mac"}`, `{"access_token":"a"}{"access_token":"b"}`,
 		`{"access_token":"a b"}`, `{"access_token":"a\nb"}`, `{"access_token":"a\u007fb"}`,
 		`{"access_token":"é"}`, `{"access_token":""}`, `{"access_token":7}`, `{"expires_in":60}`,
 		`[]`, `null`, ``,
 	} {
-		want(body, 0)
+		wantLifetime(body, 0)
 	}
 	for expiresIn, lifetime := range map[string]time.Duration{
 		`60`: time.Minute, `"60"`: time.Minute, `1`: time.Second, `1.5`: 1500 * time.Millisecond,
@@ -104,7 +104,7 @@ func TestParseGrant(t *testing.T) {
 		`0`: 0, `0.99`: 0, `1e-7`: 0, `-1`: 0, `true`: 0, `[60]`: 0, `{}`: 0, `"0"`: 0, `""`: 0,
 		`"Infinity"`: 0, `"NaN"`: 0, `"0x1p4"`: 0, `"1_000"`: 0, `"+60"`: 0, `" 60"`: 0, `"60.5"`: 0,
 	} {
-		want(fmt.Sprintf(`{"access_token":"a","expires_in":%s}`, expiresIn), lifetime)
+		wantLifetime(fmt.Sprintf(`{"access_token":"a","expires_in":%s}`, expiresIn), lifetime)
 	}
 }
 
@@ -117,7 +117,8 @@ func FuzzGrant(f *testing.F) {
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		answer := upstream.Answer{Host: "ims.test", Status: status, Body: body}
 		access, lifetime, err := parseGrant(answer)
-		if err == nil && (!isToken(access) || lifetime < time.Second || lifetime > maxLifetime) {
+		usable := usableToken.MatchString(access)
+		if err == nil && (!usable || lifetime < time.Second || lifetime > maxLifetime) {
 			t.Fatalf("parseGrant(%q) = %q, %v", body, access, lifetime)
 		}
 		for _, err := range []error{err, refusal(answer)} {
