@@ -4,7 +4,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"strconv"
 	"testing"
 
@@ -31,13 +30,6 @@ func (s *testServer) userTokens(n int) []string {
 	return tokens
 }
 
-func request(token string) *http.Request {
-	r := httptest.NewRequest("GET", "/getToken", nil)
-	r.Header.Set("Authorization", "Bearer "+token)
-	r.Header.Set("Accept", "*/*")
-	return r
-}
-
 // A sink is a ResponseWriter that costs next to nothing.
 type sink struct{ header http.Header }
 
@@ -59,13 +51,13 @@ func BenchmarkDistinct(b *testing.B) {
 			s = newWarmServer(b)
 			b.StartTimer()
 		}
-		s.serve(request(tokens[i%len(tokens)]))
+		s.serve(newRequest(tokens[i%len(tokens)]))
 	}
 }
 
 func BenchmarkRepeated(b *testing.B) {
 	s := newWarmServer(b)
-	r := request(s.userToken())
+	r := newRequest(s.userToken())
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		r := r.Clone(b.Context())
@@ -82,10 +74,10 @@ func TestHotPathAllocations(t *testing.T) {
 	tokens := s.userTokens(101)
 	next := 0
 	distinct := testing.AllocsPerRun(100, func() {
-		s.serve(request(tokens[next]))
+		s.serve(newRequest(tokens[next]))
 		next++
 	})
-	again := request(tokens[0])
+	again := newRequest(tokens[0])
 	repeated := testing.AllocsPerRun(100, func() { s.serve(again) })
 	if distinct > 130 || repeated > 6 {
 		t.Errorf("a distinct token costs %v allocations, a repeated one %v; want at most 130 and 6",

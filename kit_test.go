@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -8,28 +10,60 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"itwin-token-server/internal/problem"
 	"itwin-token-server/internal/standin/standintest"
 	"itwin-token-server/internal/telemetry"
 )
 
-// A testServer is a service with its stand-ins, its log and its routes.
+const (
+	testAudience = "http://tokenserver.sample.bentley.com"
+	testClient   = "an-application-of-the-tenant"
+)
+
+// testConfig is what a user of the stand-ins would set.
+func testConfig(s *standintest.Standin) config {
+	return config{
+		ClientID: s.IMS.ClientID(), ClientSecret: newSecret(s.IMS.ClientSecret()),
+		Domain: s.Tenant.Domain(), Audiences: []string{testAudience, testClient},
+		Authority: s.IMS.URL(), Scope: "itwin-platform",
+	}
+}
+
+// background runs a function until the test ends.
+func background(t testing.TB, run func(context.Context)) {
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); run(ctx) }()
+	t.Cleanup(func() { stop(); <-done })
+}
+
+// must is for what cannot fail.
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// A testServer is a service with its stand-ins, the text of its log and its routes.
 type testServer struct {
 	t testing.TB
 	*service
 	*standintest.Standin
-	log     *standintest.Log
+	logged  *standintest.Log
 	handler http.Handler
 }
 
 // newIdleServer returns a server that does not fetch keys and tokens until start.
 func newIdleServer(t testing.TB, change func(*config)) *testServer {
-	standin, log := standintest.New(t), new(standintest.Log)
+	standin, logged := standintest.New(t), new(standintest.Log)
 	c := testConfig(standin)
 	if change != nil {
 		change(&c)
 	}
-	service := newService(c, standin.Transport(), telemetry.NewLog(log, "text", c.LogLevel))
-	s := &testServer{t, service, standin, log, service.routes(nil)}
+	service := newService(c, standin.Transport(), telemetry.NewLog(logged, "text", c.LogLevel))
+	s := &testServer{t, service, standin, logged, service.routes(nil)}
+	// Every reason is in the table of problems. One that is not is counted as "other".
 	t.Cleanup(func() { s.wantMetrics(`requests_total{status="500",reason="other"} 0`) })
 	return s
 }
@@ -62,6 +96,13 @@ func (s *testServer) request(method, path string, h http.Header) *httptest.Respo
 	return w
 }
 
+// newRequest returns a request for an iTwin token, to be served without the checks of request.
+func newRequest(userToken string) *http.Request {
+	r := httptest.NewRequest("GET", "/getToken", nil)
+	r.Header = http.Header{"Authorization": {"Bearer " + userToken}, "Accept": {"*/*"}}
+	return r
+}
+
 // get requests an iTwin token for a user token.
 func (s *testServer) get(userToken string, accept ...string) *httptest.ResponseRecorder {
 	h := http.Header{"Authorization": {"Bearer " + userToken}, "Accept": accept}
@@ -73,6 +114,16 @@ func (s *testServer) userToken(change ...standintest.Claims) string {
 	return s.Tenant.AccessToken(testAudience, change...)
 }
 
+// verify verifies a token and returns the problem, nil if there is none.
+func (s *testServer) verify(token string) *problem.Problem {
+	_, err := s.users.verify(context.Background(), token)
+	p, _ := errors.AsType[*problem.Problem](err)
+	if err != nil && !slices.Contains(problem.All(), p) {
+		s.t.Errorf("verify returns %v, which is not in the table of problems", err)
+	}
+	return p
+}
+
 func wantStatus(t testing.TB, test string, w *httptest.ResponseRecorder, want int) {
 	t.Helper()
 	if w.Code != want {
@@ -80,10 +131,10 @@ func wantStatus(t testing.TB, test string, w *httptest.ResponseRecorder, want in
 	}
 }
 
-// wantHeader wants a header to be one of the values; empty for none.
-func wantHeader(t testing.TB, test string, w http.ResponseWriter, name string, want ...string) {
+// wantHeader wants a header to have the value; empty for none.
+func wantHeader(t testing.TB, test string, w http.ResponseWriter, name, want string) {
 	t.Helper()
-	if got := w.Header().Get(name); !slices.Contains(want, got) {
+	if got := w.Header().Get(name); got != want {
 		t.Errorf("%s: %s is %q, want %q", test, name, got, want)
 	}
 }
