@@ -5,9 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 work=$(mktemp -d)
-server=
+pids=()
 stop() {
-    if [ -n "$server" ]; then kill "$server" || true; fi
+    kill "${pids[@]}" || true
     wait
     rm -rf "$work"
 }
@@ -17,18 +17,27 @@ fail() { echo "alerts: $*" >&2; exit 1; }
 promtool check rules alerts.yaml >"$work/output" || fail "$(cat "$work/output")"
 promtool test rules alerts_test.yaml >"$work/output" || fail "$(cat "$work/output")"
 
-# With TLS, so that every metric is there.
+# With TLS and Auth0's keys, so that every metric is there.
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost \
     -keyout "$work/key.pem" -out "$work/cert.pem" 2>/dev/null
-go build -C .. -o "$work/itwin-token-server" .
+go build -C .. -o "$work/" . ./deploy/standin
+mkdir "$work/upstream"
+"$work/standin" "$work/upstream" >"$work/ready" &
+pids+=($!)
+until grep -q ready "$work/ready"; do sleep 0.1; done
 port=$(shuf -i 20000-30000 -n 1)
-ITM_TOKEN_SERVER_CLIENT_ID=x ITM_TOKEN_SERVER_CLIENT_SECRET=y ITM_TOKEN_SERVER_AUTH0_DOMAIN=tenant.invalid \
-    ITM_TOKEN_SERVER_AUTHORITY=https://ims.invalid ITM_TOKEN_SERVER_HOST=127.0.0.1 ITM_TOKEN_SERVER_PORT=0 \
-    ITM_TOKEN_SERVER_TLS_CERT_FILE=$work/cert.pem ITM_TOKEN_SERVER_TLS_KEY_FILE=$work/key.pem \
-    ITM_TOKEN_SERVER_METRICS_ADDR=127.0.0.1:$port "$work/itwin-token-server" serve 2>"$work/log" &
-server=$!
-curl -fs --retry 10 --retry-connrefused --retry-delay 1 -o "$work/metrics" "http://127.0.0.1:$port/metrics" ||
-    fail "$(cat "$work/log")"
+mapfile -t settings <"$work/upstream/env"
+env "${settings[@]}" SSL_CERT_FILE="$work/upstream/ca.pem" \
+    ITM_TOKEN_SERVER_CLIENT_SECRET_FILE="$work/upstream/client-secret" \
+    ITM_TOKEN_SERVER_HOST=127.0.0.1 ITM_TOKEN_SERVER_PORT=0 \
+    ITM_TOKEN_SERVER_TLS_CERT_FILE="$work/cert.pem" ITM_TOKEN_SERVER_TLS_KEY_FILE="$work/key.pem" \
+    ITM_TOKEN_SERVER_METRICS_ADDR="127.0.0.1:$port" "$work/itwin-token-server" serve 2>"$work/log" &
+pids+=($!)
+for _ in $(seq 100); do
+    grep -q "got Auth0 keys" "$work/log" && break
+    sleep 0.1
+done
+curl -fs -o "$work/metrics" "http://127.0.0.1:$port/metrics" || fail "$(cat "$work/log")"
 promtool check metrics <"$work/metrics" || fail "promtool refuses the metrics"
 while read -r name; do
     case $name in
