@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/joho/godotenv"
@@ -38,30 +37,36 @@ func readEnvFile(dir, name string) (values map[string]string, errs []error) {
 var (
 	errBroken = errors.New("want NAME=value, with quotes closed and nothing behind them " +
 		"but a comment, got something else (not shown: it may have a secret in it)")
-	errChanged = errors.New(`want the value in single quotes, got it without: ` +
-		`$ and \ have a meaning there`)
+	errChanged = errors.New(`want the value in single quotes: ` +
+		`outside them $ and \ have a special meaning`)
 )
 
-// valueAndComment parts a value, with its quotes if it has any, from the comment behind it:
-// for godotenv the comment after an empty value is the value. It matches any text.
-var valueAndComment = regexp.MustCompile(`(?s)^('[^']*'|"[^"]*"|.*?)((^|\s+)#.*)?$`)
+// valueAndComment separates a value from the comment behind it: for godotenv the comment
+// after an empty value is the value. Its groups are the value with its quotes, and what is
+// in single quotes, in double quotes, or in none. It matches any text.
+var valueAndComment = regexp.MustCompile(
+	`(?s)^('([^']*)'|"((?:[^"\\]|\\.)*)"|(.*?))((^|\s+)#.*)?$`)
+
+// quoteFirst is a value without quotes around it that begins with one.
+var quoteFirst = regexp.MustCompile(`^['"]`)
 
 // parseLine returns the variable that a line of a .env file sets, with an empty name if
-// the line is blank, a comment or broken.
+// the line is blank, a comment or broken. The value is the text in the line, also where
+// godotenv would change it: it may be the secret, which must be known to be hidden.
 func parseLine(line string) (name, value string, err error) {
 	start := strings.IndexAny(line, "=:") + 1
-	text := valueAndComment.FindStringSubmatch(strings.TrimSpace(line[start:]))[1]
-	values, err := godotenv.Unmarshal(line[:start] + text)
+	parts := valueAndComment.FindStringSubmatch(strings.TrimSpace(line[start:]))
+	values, err := godotenv.Unmarshal(line[:start] + parts[1])
 	if err != nil || len(values) > 1 {
 		return "", "", errBroken // godotenv's error quotes the line
 	}
 	for name, value = range values {
-		if len(strings.Fields(name)) != 1 { // NAME value, set NAME=value
+		// NAME value, set NAME=value; NAME="value"#comment
+		if len(strings.Fields(name)) != 1 || quoteFirst.MatchString(parts[4]) {
 			return "", "", errBroken
 		}
-		// The text is the value, in quotes or without, unless godotenv has changed it.
-		if !slices.Contains([]string{value, "'" + value + "'", `"` + value + `"`}, text) {
-			return name, value, errChanged
+		if text := parts[2] + parts[3] + parts[4]; text != value {
+			return name, text, fmt.Errorf("%s: %w", Shown(name), errChanged)
 		}
 	}
 	return name, value, nil
@@ -100,12 +105,12 @@ func ReadSecret(path string) (string, error) {
 // writer, and a device has no end. The error is without the path, which may be a secret.
 func ReadFile(path string) (string, error) {
 	info, err := os.Stat(path)
-	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxFile) {
-		return "", fmt.Errorf("not a regular file of at most %d KiB", maxFile>>10)
-	}
-	text, err := os.ReadFile(path)
 	if err != nil {
 		return "", errors.Unwrap(err)
 	}
-	return strings.TrimPrefix(string(text), "\ufeff"), nil
+	if !info.Mode().IsRegular() || info.Size() > maxFile {
+		return "", fmt.Errorf("not a regular file of at most %d KiB", maxFile>>10)
+	}
+	text, err := os.ReadFile(path)
+	return strings.TrimPrefix(string(text), "\ufeff"), errors.Unwrap(err)
 }

@@ -22,19 +22,23 @@ func (s secrets) in(text string) bool {
 	})
 }
 
-// opaque is what a secret or a token has and, at that length, few other values: an Auth0
-// client ID has 32 characters. A URL with an @ may have a password.
-var opaque = regexp.MustCompile(`[A-Za-z0-9+/=_-]{41}|@`)
+// looksSecret matches what looks like a secret or a token: 41 such characters in a row (an
+// Auth0 client ID has 32), or an @, since a URL with one may contain a password.
+var looksSecret = regexp.MustCompile(`[A-Za-z0-9+/=_-]{41}|@`)
 
 const maxShown = 100 // characters
 
+// path matches the path of a file, however long, if each name in it has at most 40
+// characters, and none that only Base64 has: that is not a secret in the wrong place.
+var path = regexp.MustCompile(`^([\w .:-]{0,40}[/\\])*[\w .:-]{0,40}$`)
+
 // show returns the text in quotes, or only its length if it may be or contain a secret.
-func (s secrets) show(text string) string {
-	if s.in(text) || opaque.MatchString(text) {
+func (s secrets) show(text string, isPath bool) string {
+	if s.in(text) || looksSecret.MatchString(text) && !(isPath && path.MatchString(text)) {
 		return fmt.Sprintf("%d characters, not shown", utf8.RuneCountInString(text))
 	}
 	return fmt.Sprintf("%+.*q", maxShown, text)
 }
 
 // Shown is what may be shown of a text that is no setting, by the same rule.
-func Shown(text string) string { return secrets(nil).show(text) }
+func Shown(text string) string { return secrets(nil).show(text, false) }

@@ -25,15 +25,15 @@ type Setting struct {
 	Parse    func(string) bool // stores a value, or refuses it
 
 	// Read, if not nil, reads the file that the value names, or says why it cannot be used.
-	// Its text is secret too.
+	// The text is treated as a secret: no value may contain it.
 	Read func(path string) (text string, err error)
 
-	Source string // environment, .env.local, .env, default, or the fallback; "" if not set
-	Shown  string // what may be shown of the value
+	Source  string // environment, .env.local, .env, default, or the fallback; "" if not set
+	Shown   string // what may be shown of the value
+	Refused bool   // by Parse or Read, or since it contains a secret
 
-	value   string // forgotten at the end of Load
-	refused bool   // by Parse or Read
-	reason  error  // why it has no value, or is refused; nil if there is no more to say
+	value  string // forgotten at the end of Load
+	reason error  // why it has no value, or is refused; nil if there is no more to say
 }
 
 // Findings are the settings as they were found.
@@ -85,7 +85,9 @@ func readSources(environ []string, dir string) (sources []source, errs []error) 
 		name, value, _ := strings.Cut(entry, "=")
 		environment[name] = value
 	}
-	delete(environment, "") // Windows has entries like =C:=C:\dir; "" means no Fallback
+	// Windows has entries without a name, like =C:=C:\dir. A setting without a Fallback
+	// looks for one, and must find nothing.
+	delete(environment, "")
 	sources = []source{{"environment", environment}}
 	if dir == "" {
 		return sources, nil
@@ -108,7 +110,7 @@ func (s *Setting) find(sources []source) {
 }
 
 // none is what counts as no value: spaces, or a comment. A secret may begin with a #,
-// but has no spaces after it.
+// but has no spaces after it; any other value that begins with one is a comment.
 var none = regexp.MustCompile(`^\s*(#.*\s.*)?$`)
 
 // placeholder is what sample files and instructions have in place of a value. It is in
@@ -117,21 +119,22 @@ var placeholder = regexp.MustCompile(`\bYOUR_|<TENANT>|\bTENANT\.[a-z]|…`)
 
 // offer gives the setting a value, unless an earlier source had one.
 func (s *Setting) offer(value, source string) {
-	if s.Source != "" || none.MatchString(value) {
+	if !s.Secret {
+		value = strings.TrimSpace(value)
+	}
+	if s.Source != "" || none.MatchString(value) || !s.Secret && value[0] == '#' {
 		return
 	}
 	if placeholder.MatchString(value) {
 		s.reason = cmp.Or(s.reason, fmt.Errorf("the placeholder is still there (%s)", source))
 		return
 	}
-	if !s.Secret {
-		value = strings.TrimSpace(value)
-	}
 	s.Source, s.value, s.reason = source, value, nil
 }
 
-// parse gives the value to Parse and Read. It returns the secret that the value is or
-// names a file with, or "": without quotes and spaces, which it may lack elsewhere.
+// parse gives the value to Parse and Read. It returns the secret: the value itself, the
+// text of the file that it names, or "" if it is none. Quotes and spaces around it are
+// removed, since a copy elsewhere may lack them.
 func (s *Setting) parse() (secret string) {
 	if s.Secret {
 		secret = s.value
@@ -139,7 +142,7 @@ func (s *Setting) parse() (secret string) {
 	if s.Read != nil {
 		secret, s.reason = s.Read(s.value)
 	}
-	s.refused = !s.Parse(s.value) || s.reason != nil
+	s.Refused = !s.Parse(s.value) || s.reason != nil
 	return strings.Trim(secret, ` "'`)
 }
 
@@ -151,17 +154,17 @@ func (f *Findings) judge(s *Setting, known secrets) error {
 		s.Shown = "not set"
 		return f.judgeUnset(s)
 	}
-	s.Shown = known.show(s.value)
+	s.Shown = known.show(s.value, s.Read != nil)
 	if s.Read != nil && !filepath.IsAbs(s.value) {
 		dir, _ := os.Getwd()
 		s.Shown += fmt.Sprintf(" in %+q", dir)
 	}
 	if s.Secret {
-		s.Shown = "set, not shown"
+		s.Shown = "a value, not shown"
 	} else if known.in(s.value) {
-		s.refused, s.reason = true, errHoldsSecret
+		s.Refused, s.reason = true, errHoldsSecret
 	}
-	if s.refused {
+	if s.Refused {
 		return s.wrong(s.Shown+" ("+s.Source+")", s.reason)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -69,7 +70,7 @@ func TestTheFirstSourceWithAValueWins(t *testing.T) {
 		{"only .env", "", "", "3", "4", "3", ".env"},
 		{"only PORT", "", "", "", " 4 ", "4", "PORT in the environment"},
 		{"none", " \t", " ", "", " ", "3001", "default"},
-		{"comments", " # none", "# none", "#no port", "# 5", "3001", "default"},
+		{"comments", "#none", "# none", "#no port", "#5", "3001", "default"},
 		{"a placeholder", "<YOUR_PORT>", "2", "3", "", "2", ".env.local"},
 	}
 	for _, tt := range tests {
@@ -119,18 +120,19 @@ func TestLines(t *testing.T) {
 		{"comment", "NAME=a # see #12: costs $5 or \\5", "a", nil},
 		{"comment after quotes", "NAME='a' # it's $5", "a", nil},
 		{"backslash without quotes", `NAME=C:\key.pem`, `C:\key.pem`, nil},
-		{"$ in double quotes", `NAME="pa$WORD"`, "", errChanged},
-		{"backslash in double quotes", `NAME="C:\certs\key.pem"`, "", errChanged},
-		{"escaped quote at the end", `NAME="a\""`, "", errChanged},
+		{"$ in double quotes", `NAME="pa$WORD"`, "pa$WORD", errChanged},
+		{"backslash in double quotes", `NAME="C:\certs\key.pem"`, `C:\certs\key.pem`, errChanged},
+		{"escaped quote at the end", `NAME="a\"" # b`, `a\"`, errChanged},
+		{"no space before a comment", `NAME="a"#c`, "", errBroken},
 		{"open quote", "NAME='a", "", errBroken},
 		{"two variables", "NAME='a' B='c'", "", errBroken},
-		{"$", "NAME=https://x/$A/y", "", errChanged},
+		{"$", "NAME=https://x/$A/y # b", "https://x/$A/y", errChanged},
 		{"no =", "NAME a", "", errBroken},
 		{"Windows's set", "set NAME=a", "", errBroken},
 	}
 	for _, tt := range tests {
 		name, value, err := parseLine(tt.line)
-		if err != tt.err || err == nil && (name != "NAME" || value != tt.want) {
+		if !errors.Is(err, tt.err) || (name == "NAME") == (tt.err == errBroken) || value != tt.want {
 			t.Errorf("%s: %q is %q=%q, %v; want NAME=%q, %v",
 				tt.name, tt.line, name, value, err, tt.want, tt.err)
 		}
@@ -141,8 +143,8 @@ func TestEveryBrokenLineIsReported(t *testing.T) {
 	const file = "\ufeff# APP_ID='\r\n\r\nAPP_ID='x'\r\nAPP_SECRET='hunter2\r\nAPP_PORT=$A\r\nhunter2"
 	f, _, errs := load(nil, folder(t, files{".env.local": file, ".env": "APP_PORT=1\nhunter2"}))
 	wantLines(t, "errors", errs,
-		".env.local line 4: want NAME=value", ".env.local line 5: want the value in single quotes",
-		".env.local line 6: want NAME=value", ".env line 2: want NAME=value")
+		".env.local line 4: want NAME=value", `.env.local line 5: "APP_PORT": want the value in`,
+		".env.local line 6: want NAME=value", ".env line 2: want NAME=value", "APP_PORT: want a")
 	if text := fmt.Sprint(errs, f.Warnings); strings.Contains(text, "hunter2") {
 		t.Errorf("a line is shown: %s", text)
 	}
@@ -238,7 +240,12 @@ func TestSecretInAnotherValue(t *testing.T) {
 		_, _, errs := load([]string{"APP_SECRET=" + tt.secret, "APP_ID=" + tt.id}, "")
 		wantLines(t, tt.id, errs, "APP_ID: want an ID, got "+tt.want+" (environment): the")
 	}
-	_, _, errs := load([]string{"APP_SECRET=vice", "APP_ID=service-x"}, "")
+	// The secret is known even if its own line is refused.
+	const file = "APP_ID=x\nAPP_SECRET=\"pa$WORDabcdefgh\"\nAPP_AUDIENCE='pa$WORDabcdefgh'"
+	_, _, errs := load(nil, folder(t, files{".env.local": file}))
+	wantLines(t, "a refused line", errs, `.env.local line 2: "APP_SECRET": want the value in`,
+		"APP_AUDIENCE: want an audience, got 15 characters, not shown")
+	_, _, errs = load([]string{"APP_SECRET=vice", "APP_ID=service-x"}, "")
 	wantLines(t, "a short secret, by chance", errs)
 }
 
@@ -266,7 +273,7 @@ func TestWarnings(t *testing.T) {
 }
 
 // FuzzLine gives line to a .env.local, alone and between others, and checks that nothing
-// of a secret is in an error, and that a secret in single quotes is read unchanged.
+// of a secret is in an error, and that a secret in quotes is read (or refused) unchanged.
 func FuzzLine(f *testing.F) {
 	f.Add("APP_SECRET='hunter22")
 	f.Add("A=hunter2$X # b")
@@ -278,6 +285,10 @@ func FuzzLine(f *testing.F) {
 		text := fmt.Sprint(errs, found.Warnings)
 		if value := values["APP_SECRET"]; len(value) > 30 && strings.Contains(text, value) {
 			t.Errorf("%q shows the secret: %s", line, text)
+		}
+		_, inDouble, err := parseLine(`NAME="` + line + `"`)
+		if !strings.ContainsAny(line, "'\"\r\n") && !errors.Is(err, errBroken) && inDouble != line {
+			t.Errorf("%q in double quotes is %q, %v, want it as it is", line, inDouble, err)
 		}
 		name, value, err := parseLine("NAME='" + line + "'")
 		if strings.ContainsAny(line, `'\`+"\r\n") {

@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// Each parser returns the value in its normal form, and whether it is valid.
+// Each parser returns the value in its normal form, and whether it is valid. If it is not,
+// what is returned for it means nothing.
 
 // label is a part of a host's name between dots (RFC 1035 §2.3.1; some have a _).
 const label = `[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?`
@@ -34,7 +35,7 @@ func Domain(text string) (string, bool) {
 var authority = regexp.MustCompile(
 	`^(?i:https)://[A-Za-z0-9\[][A-Za-z0-9._:\]-]*(/[A-Za-z0-9._~/-]*)?$`)
 
-// Authority is an https URL.
+// Authority is an https URL. It is returned with its scheme in lower case.
 func Authority(text string) (string, bool) {
 	_, rest, _ := strings.Cut(text, ":")
 	return "https:" + strings.TrimRight(rest, "/"), authority.MatchString(text)
@@ -57,7 +58,8 @@ func List(text string) ([]string, bool) {
 	return items, len(items) > 0 && !notList.MatchString(text) && !invisible.MatchString(text)
 }
 
-// scopes has the characters of RFC 6749 §3.3 but the comma, which only separates.
+// scopes has the characters of RFC 6749 §3.3 but the comma, which only separates: space,
+// !, # to +, - to [, ] to ~.
 var scopes = regexp.MustCompile(`^[ !#-+\--\[\]-~]*$`)
 
 // Scopes is a list separated by spaces.

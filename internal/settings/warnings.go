@@ -36,7 +36,7 @@ func (f *Findings) warnOfMisspeltNames(sources []source, prefix string, known se
 				return similarity(name, a.Name) - similarity(name, b.Name)
 			})
 			f.Warnings = append(f.Warnings, fmt.Sprintf("%s (%s) is not a setting; did you mean %s?",
-				known.show(name), from.name, nearest.Name))
+				known.show(name, false), from.name, nearest.Name))
 		}
 	}
 }
