@@ -6,7 +6,6 @@ package demo
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -27,13 +26,15 @@ const audience = "http://tokenserver.sample.bentley.com"
 const MinTokenLife = 3 * time.Second
 
 // ParseArgs returns the life of an iTwin token that the arguments of the command ask for,
-// an hour without any. Its errors do not quote them: one may be a misplaced secret.
+// an hour without any. Its error does not quote them: one may be a misplaced secret.
 func ParseArgs(args []string) (tokenLife time.Duration, err error) {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.DurationVar(&tokenLife, "token-life", time.Hour, "")
-	if flags.Parse(args) != nil || flags.NArg() > 0 {
-		return 0, errors.New("demo takes only -token-life, with a unit: -token-life 20s")
+	wrong := flags.Parse(args) != nil || flags.NArg() > 0
+	if wrong || tokenLife < MinTokenLife || tokenLife%time.Second != 0 {
+		return 0, fmt.Errorf("demo takes only -token-life, with a unit, in whole seconds, at least "+
+			"%v: -token-life 20s", MinTokenLife)
 	}
 	return tokenLife, nil
 }
@@ -44,10 +45,6 @@ type Demo struct{ *standin.Standin }
 
 // Start starts the stand-ins on loopback, with iTwin tokens of the given life.
 func Start(tokenLife time.Duration) (*Demo, error) {
-	if tokenLife < MinTokenLife || tokenLife%time.Second != 0 {
-		return nil, fmt.Errorf("-token-life: want whole seconds, at least %v, got %v",
-			MinTokenLife, tokenLife)
-	}
 	s, err := standin.New()
 	if err != nil {
 		return nil, err
