@@ -19,9 +19,9 @@ func wantCheck(
 	t *testing.T, s *standintest.Standin, environ []string, token string, ok bool, words ...string,
 ) {
 	t.Helper()
-	s.IMS.SetClient("service-x", awkward)
+	s.IMS.SetClient("service-x", trickySecret)
 	p := program{args: []string{"check"}, environ: settingsOf(s, environ...), transport: s.Transport()}
-	secrets := append(s.IMS.Issued(), strings.TrimSpace(awkward), "hunter2", "Jane", "jane.doe")
+	secrets := append(s.IMS.Issued(), strings.TrimSpace(trickySecret), "hunter2", "Jane", "jane.doe")
 	if token != "" {
 		p.args = append(p.args, token)
 		secrets = append(secrets, strings.Split(token, ".")[1:]...)
@@ -51,7 +51,7 @@ func TestCheckSettings(t *testing.T) {
 	wrong := []string{prefix + "CLIENT_ID=", prefix + "AUTHORITY=https://jane:hunter2@x.test"}
 	wantCheck(t, s, wrong, s.Tenant.AccessToken(testAudience), false,
 		"no settings "+prefix+"CLIENT_ID:", prefix+"AUTHORITY:",
-		"-- Auth0 and IMS not checked: correct the settings first (go run . demo needs none)",
+		"-- Auth0 and IMS not checked: correct the settings first", "any settings: go run . demo",
 		"-- a user token not checked")
 }
 
@@ -171,7 +171,7 @@ func TestAdviceIsFilledIn(t *testing.T) {
 	for _, p := range problem.All() {
 		var text strings.Builder
 		report := check.Report{W: &text, Program: "program", Issuer: "x", Authority: "https://x"}
-		report.Settings(found, err)
+		report.Settings(found, err, "")
 		report.Token("a.b.c", func(string) *problem.Problem { return p })
 		if strings.ContainsAny(strings.ReplaceAll(text.String(), p.Text, ""), "{}") {
 			t.Errorf("%s: advice has words that check does not know:\n%s", p.Reason, &text)
@@ -181,7 +181,7 @@ func TestAdviceIsFilledIn(t *testing.T) {
 
 func TestCheckReadsStandardInput(t *testing.T) {
 	s := standintest.New(t)
-	s.IMS.SetClient("service-x", awkward)
+	s.IMS.SetClient("service-x", trickySecret)
 	report, _, _ := runOnce(program{
 		args: []string{"check", "-"}, environ: settingsOf(s), transport: s.Transport(),
 		stdin: strings.NewReader("Bearer " + s.Tenant.AccessToken(testAudience) + "\r\n"),

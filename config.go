@@ -42,8 +42,9 @@ type config struct {
 // issuer is the iss of the tenant's tokens. The slash at its end is Auth0's.
 func (c *config) issuer() string { return "https://" + c.Domain + "/" }
 
-// settings is the table of all settings, in the order of the README and in which they
-// are parsed. Parsing one stores its value in c.
+// settings is the table of all settings, in the README's order. They are parsed in this
+// order: readSecret needs CLIENT_SECRET, and loadCertificate needs TLS_CERT_FILE. Parsing
+// one stores its value in c.
 func (c *config) settings() []*settings.Setting {
 	const scopes = "scopes separated by spaces, like read:itwin write:itwin (RFC 6749 §3.3)"
 	always := func() bool { return true }
@@ -51,7 +52,7 @@ func (c *config) settings() []*settings.Setting {
 		{Name: prefix + "CLIENT_ID", Required: always, Parse: into(&c.ClientID, settings.Text),
 			Want: "the client ID of your iTwin service application, service-… (developer.bentley.com, My Apps)"},
 		{Name: prefix + "CLIENT_SECRET", Secret: true, Required: func() bool { return c.SecretFile == "" }, Parse: into(&c.ClientSecret, parseSecret),
-			Want: "the client secret of the iTwin service application, in one line, or " + prefix + "CLIENT_SECRET_FILE"},
+			Want: "the client secret of the iTwin service application, without line breaks, or " + prefix + "CLIENT_SECRET_FILE"},
 		{Name: prefix + "CLIENT_SECRET_FILE", Read: c.readSecret, Parse: into(&c.SecretFile, settings.Text),
 			Want: "a file that holds the client secret"},
 		{Name: prefix + "AUTH0_DOMAIN", Required: always, Parse: into(&c.Domain, settings.Domain),
@@ -96,10 +97,11 @@ func loadConfig(environ []string, dir string) (config, *settings.Findings, error
 	var c config
 	f, err := settings.Load(c.settings(), prefix, environ, dir)
 	f.Warnings = append(f.Warnings, c.warnings(f)...)
-	return c, f, errors.Join(err, checkProxy(environ))
+	return c, f, errors.Join(err, checkProxySetting(environ))
 }
 
-// readSecret reads the file of the client secret, which must not be set twice.
+// readSecret reads the file of the client secret, and refuses it if CLIENT_SECRET is set
+// too.
 func (c *config) readSecret(path string) (string, error) {
 	text, err := settings.ReadSecret(path)
 	if c.ClientSecret.text != nil {
@@ -119,12 +121,13 @@ func (c *config) loadCertificate(keyFile string) (string, error) {
 	return key, err
 }
 
-// scheme is what a proxy's URL may begin with.
+// scheme is what a proxy's URL may begin with. net/http takes proxy:3128 too, without one,
+// which url.Parse would take for the scheme.
 var scheme = regexp.MustCompile(`^\w+://`)
 
-// checkProxy returns an error if the proxy's URL cannot be parsed: net/http would ignore
-// it, and connect directly. It is not shown, since it may have a password.
-func checkProxy(environ []string) error {
+// checkProxySetting returns an error if the proxy's URL cannot be parsed: net/http would
+// ignore it, and connect directly. It is not shown, since it may have a password.
+func checkProxySetting(environ []string) error {
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
 		if !strings.EqualFold(name, "HTTPS_PROXY") || value == "" {
@@ -153,8 +156,8 @@ func (c *config) warnings(f *settings.Findings) (warnings []string) {
 	if c.Certificate != nil {
 		if err := c.Certificate.Verify(nil); err != nil {
 			warnings = append(warnings, prefix+"TLS_CERT_FILE: this machine would not accept the "+
-				"certificate, and phones may not: is the intermediate certificate in the file? "+
-				err.Error())
+				"certificate, and phones may not: "+err.Error()+
+				" (if the authority is unknown, the intermediate certificate may be missing)")
 		}
 	}
 	return warnings
@@ -177,28 +180,34 @@ func openPorts(c config) (open ports, err error) {
 		return open, nil
 	}
 	if open.metrics, err = server.Listen(c.MetricsAddr); err != nil {
-		return open, fmt.Errorf("cannot listen on %s: %w: set %sMETRICS_ADDR to a free port of"+
-			" this machine", c.MetricsAddr, err, prefix)
+		// Not the address itself: its host may be a misplaced secret.
+		return open, fmt.Errorf("cannot listen on %sMETRICS_ADDR: %w: set it to a free port of"+
+			" this machine", prefix, err)
 	}
 	return open, nil
 }
 
-// settingsError says everything that is wrong with the settings. If one is missing, it
-// also says where they were searched, and how to do without; program is how this program
-// was started.
-func settingsError(found *settings.Findings, err error, dir, program string) error {
-	lines := append([]string{"the settings cannot be used:", err.Error()}, found.Warnings...)
-	text := strings.ReplaceAll(strings.Join(lines, "\n"), "\n", "\n  ")
+// settingsError says everything that is wrong with the settings, and what to do if one is
+// missing.
+func settingsError(found *settings.Findings, err error, p program) error {
+	all := strings.Join(append([]string{err.Error()}, found.Warnings...), "\nwarning: ")
+	return errors.New("the settings cannot be used:\n  " + strings.ReplaceAll(all, "\n", "\n  ") +
+		adviceIfIncomplete(found, p))
+}
+
+// adviceIfIncomplete says, if a setting is missing, where they were searched, and how to do
+// without them.
+func adviceIfIncomplete(found *settings.Findings, p program) string {
 	if !found.Incomplete {
-		return errors.New(text)
+		return ""
 	}
-	folder, _ := filepath.Abs(dir)
-	which := "which has one"
+	folder, _ := filepath.Abs(p.dir)
+	searched := "read .env.local in " + folder
 	if _, err := os.Stat(filepath.Join(folder, ".env.local")); err != nil {
-		which = "which has none: copy .env to it and fill it in"
+		searched = "no .env.local in " + folder + ": set the variables in the environment, or copy " +
+			"the repository's .env to .env.local and fill it in"
 	}
-	return fmt.Errorf("%s\n.env.local was searched in %s, %s.\n"+
-		"To try the server without any settings: %s demo", text, folder, which, program)
+	return "\n" + searched + "\nTo try the server without any settings: " + p.name + " demo"
 }
 
 // currentSecret returns the client secret. A file is read again each time, so that a
@@ -214,7 +223,7 @@ func (c *config) currentSecret() (secret, error) {
 	return newSecret(text), nil
 }
 
-// parseSecret refuses line breaks: where a file was copied into the variable, say.
+// parseSecret refuses line breaks, which a value copied from a file may have.
 func parseSecret(text string) (secret, bool) {
 	return newSecret(text), !strings.ContainsAny(text, "\r\n")
 }

@@ -16,9 +16,9 @@ import (
 	"testing"
 )
 
-// awkward holds what secrets have been broken by: URL and form syntax, shells'
+// trickySecret holds what secrets have been broken by: URL and form syntax, shells'
 // and .env files' syntax, and spaces at both ends.
-const awkward = ` p+/=:%&$HOME#"q ü\nr `
+const trickySecret = ` p+/=:%&$HOME#"q ü\nr `
 
 // complete is an environment with nothing missing; more comes after it, and wins.
 func complete(more ...string) []string {
@@ -26,7 +26,7 @@ func complete(more ...string) []string {
 		more[i] = prefix + more[i]
 	}
 	return append([]string{
-		prefix + "CLIENT_ID=service-x", prefix + "CLIENT_SECRET=" + awkward,
+		prefix + "CLIENT_ID=service-x", prefix + "CLIENT_SECRET=" + trickySecret,
 		prefix + "AUTH0_DOMAIN=tenant.us.auth0.com", prefix + "AUTH0_AUDIENCE=" + testAudience,
 	}, more...)
 }
@@ -47,7 +47,7 @@ func folder(t testing.TB, files ...string) string {
 func TestDefaults(t *testing.T) {
 	c, f, err := loadConfig(complete(), folder(t))
 	want := config{
-		ClientID: "service-x", ClientSecret: newSecret(awkward), Domain: "tenant.us.auth0.com",
+		ClientID: "service-x", ClientSecret: newSecret(trickySecret), Domain: "tenant.us.auth0.com",
 		Audiences: []string{testAudience}, Authority: "https://ims.bentley.com",
 		Scope: "itwin-platform", Port: "3001", LogFormat: "text",
 	}
@@ -136,16 +136,20 @@ func TestRefusedTogether(t *testing.T) {
 	dir, _ := tlsFiles(t)
 	t.Chdir(dir)
 	in := fmt.Sprintf(" in %q (environment): ", dir)
+	long := strings.Repeat("a-folder/", 9)
 	for _, tt := range []struct {
 		environ      []string
 		setting, got string // what is refused, and how the error goes on
 	}{
-		{[]string{"CLIENT_SECRET=a\nb"}, "CLIENT_SECRET", "set, not shown (environment)"},
+		{[]string{"CLIENT_SECRET=a\nb"}, "CLIENT_SECRET", "a value, not shown (environment)"},
 		{[]string{"CLIENT_SECRET_FILE=secret"}, "CLIENT_SECRET_FILE",
 			`"secret"` + in + prefix + "CLIENT_SECRET is set too"},
 		{[]string{"CLIENT_SECRET=", "CLIENT_SECRET_FILE=secret", "CLIENT_ID=in-the-file"}, "CLIENT_ID",
 			"11 characters, not shown (environment): the client secret is in it"},
 		{[]string{"CLIENT_SECRET=", "CLIENT_SECRET_FILE=none"}, "CLIENT_SECRET_FILE", `"none"` + in},
+		{[]string{"CLIENT_SECRET=", "CLIENT_SECRET_FILE=" + long + "+="}, "CLIENT_SECRET_FILE",
+			"83 characters, not shown" + in}, // may be the secret itself
+		{[]string{"TLS_CERT_FILE=" + long, "TLS_KEY_FILE=key"}, "TLS_CERT_FILE", `"` + long + `"` + in},
 		{[]string{"TLS_KEY_FILE=key"}, "TLS_CERT_FILE", "nothing"},
 		{[]string{"TLS_CERT_FILE=cert"}, "TLS_KEY_FILE", "nothing"},
 		{[]string{"TLS_CERT_FILE=.", "TLS_KEY_FILE=key"}, "TLS_CERT_FILE", `"."` + in + "not a regular"},
@@ -221,22 +225,24 @@ func TestAllErrorsAtOnce(t *testing.T) {
 func TestSettingsError(t *testing.T) {
 	empty, local := t.TempDir(), folder(t, ".env.local", "")
 	for dir, want := range map[string]string{
-		empty: ", which has none: copy .env to it and fill it in.",
-		local: ", which has one.",
+		empty: "no .env.local in " + empty + ": set the variables in the environment, or copy the " +
+			"repository's .env to .env.local and fill it in",
+		local: "read .env.local in " + local,
 	} {
-		_, f, err := loadConfig(nil, dir)
-		got := settingsError(f, err, dir, "itwin-token-server").Error()
-		want = "\n.env.local was searched in " + dir + want +
-			"\nTo try the server without any settings: itwin-token-server demo"
-		if !strings.HasSuffix(got, want) {
-			t.Errorf("got\n%s\nwant at the end %s", got, want)
+		_, f, err := loadConfig([]string{prefix + "PROT=1"}, dir)
+		got := settingsError(f, err, program{name: "itwin-token-server", dir: dir}).Error()
+		want = "\n" + want + "\nTo try the server without any settings: itwin-token-server demo"
+		report, _, _ := runOnce(program{args: []string{"check"}, dir: dir})
+		if !strings.Contains(got, "\n  warning: \""+prefix) || !strings.HasSuffix(got, want) ||
+			!strings.Contains(report, dir) {
+			t.Errorf("got\n%s\nwant at the end %s\ncheck reports\n%s", got, want, report)
 		}
 	}
 }
 
 // Whatever prints a config, nothing of the secret is in it.
 func TestNothingPrintsTheSecret(t *testing.T) {
-	c := config{ClientID: "service-x", ClientSecret: newSecret(awkward)}
+	c := config{ClientID: "service-x", ClientSecret: newSecret(trickySecret)}
 	nested := struct {
 		Pointer *config
 		hidden  config // fmt calls no method of it

@@ -18,9 +18,7 @@ import (
 	"syscall"
 	"time"
 
-	"itwin-token-server/internal/check"
 	"itwin-token-server/internal/demo"
-	"itwin-token-server/internal/problem"
 	"itwin-token-server/internal/server"
 	"itwin-token-server/internal/telemetry"
 	"itwin-token-server/internal/upstream"
@@ -64,8 +62,8 @@ func main() {
 		debug.SetGCPercent(400)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		// Above this, garbage is collected more often. Unfinished headers can hold 300 MiB:
-		// with a lower limit the collector would work in vain, and slow down honest callers.
+		// Above this, garbage is collected more often. It is more than clients can take (see
+		// internal/server): with less the collector would work in vain, and slow down callers.
 		debug.SetMemoryLimit(320 << 20)
 	}
 	log.SetOutput(io.Discard)      // net/http would write upstream's text to it
@@ -90,7 +88,7 @@ func main() {
 // program at once, and so does endTimeout, whatever hangs, such as a log that nobody reads.
 func untilSignal() context.Context {
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) { // as nohup ignores it
+	if !signal.Ignored(syscall.SIGHUP) { // nohup starts a program with SIGHUP ignored: keep it so
 		signals = append(signals, syscall.SIGHUP)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
@@ -121,37 +119,44 @@ type program struct {
 	transport http.RoundTripper // to Auth0 and IMS
 }
 
-// commands are the first words of a command line.
-var commands = map[string]func(context.Context, program) error{
-	"serve":   runServe,
-	"demo":    runDemo,
-	"check":   runCheck,
-	"ready":   runReady,
-	"version": runVersion,
-	"help":    runHelp,
-	"-h":      runHelp,
-	"--help":  runHelp,
+// A command is what a command line runs.
+type command struct {
+	run     func(context.Context, program) error
+	maxArgs int
+	takes   string // what it takes, for the error if there are more
+}
+
+// commands are those that the first word of a command line names.
+var commands = map[string]command{
+	"serve":   {runServe, 0, "no arguments: its settings are variables"},
+	"demo":    {runDemo, 2, "only -token-life 20s"},
+	"check":   {runCheck, 1, "one user token, or - for standard input"},
+	"ready":   {runReady, 0, "no arguments: its settings are variables"},
+	"version": {runVersion, 0, "no arguments"},
+	"help":    {runHelp, 1, "no more than a command"},
+	"-h":      {runHelp, 1, "no more than a command"},
+	"--help":  {runHelp, 1, "no more than a command"},
 }
 
 // run runs the command that the arguments name, until it is done or ctx ends.
 func run(ctx context.Context, p program) error {
-	command := "serve"
+	name := "serve"
 	if len(p.args) > 0 {
-		command, p.args = p.args[0], p.args[1:]
+		name, p.args = p.args[0], p.args[1:]
 	}
 	if len(p.args) > 0 && (p.args[0] == "-h" || p.args[0] == "--help") {
-		command = "help"
+		name, p.args = "help", nil
 	}
-	runCommand, known := commands[command]
+	command, known := commands[name]
 	if !known {
 		// Not the word itself: it may be a secret in the wrong place.
 		return fmt.Errorf("%w: unknown command: want serve, demo, check, ready, version or help",
 			errUsage)
 	}
-	if len(p.args) > 0 && (command == "serve" || command == "ready") {
-		return fmt.Errorf("%w: %s takes no arguments: its settings are variables", errUsage, command)
+	if len(p.args) > command.maxArgs {
+		return fmt.Errorf("%w: %s takes %s", errUsage, name, command.takes)
 	}
-	return runCommand(ctx, p)
+	return command.run(ctx, p)
 }
 
 func runVersion(_ context.Context, p program) error {
@@ -169,7 +174,7 @@ func runHelp(_ context.Context, p program) error {
 func runServe(ctx context.Context, p program) error {
 	c, found, err := loadConfig(p.environ, p.dir)
 	if err != nil {
-		return settingsError(found, err, p.dir, p.name)
+		return settingsError(found, err, p)
 	}
 	open, err := openPorts(c)
 	if err != nil {
@@ -194,7 +199,7 @@ func runDemo(ctx context.Context, p program) error {
 	defer d.Close()
 	c, found, err := loadConfig(d.Settings(prefix, p.environ), "")
 	if err != nil {
-		return settingsError(found, err, "", p.name)
+		return settingsError(found, err, p)
 	}
 	open, err := openPorts(c)
 	if err != nil {
@@ -211,70 +216,7 @@ func runDemo(ctx context.Context, p program) error {
 		return err
 	}
 	level.Set(c.LogLevel)
+	announce(s.log, open.tokens.Addr(), false, found.Setting(prefix+"PORT").Source)
 	s.warn(found)
 	return <-ended
-}
-
-// runReady asks the server that these settings describe: only those of its address matter.
-func runReady(ctx context.Context, p program) error {
-	c, _, _ := loadConfig(p.environ, p.dir)
-	if c.Port == "" || c.Port == "0" {
-		return fmt.Errorf("not ready: %sPORT: want the port that the server listens on", prefix)
-	}
-	return check.Ready(ctx, c.Host, c.Port, c.CertFile != "")
-}
-
-// runCheck checks a set-up. If ctx ends it returns at once, whatever the check waits for.
-func runCheck(ctx context.Context, p program) error {
-	if len(p.args) > 1 {
-		return fmt.Errorf("%w: check takes one user token, or - for standard input", errUsage)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- checkAll(p) }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-		return errInterrupted
-	}
-}
-
-// checkAll checks the settings, Auth0's keys, a grant and perhaps a user token.
-func checkAll(p program) error {
-	given, err := check.ReadToken(p.args, p.stdin, p.stderr)
-	if err != nil {
-		return err
-	}
-	c, found, err := loadConfig(p.environ, p.dir)
-	if c.Certificate != nil && time.Now().After(c.Certificate.Expiry()) {
-		err = errors.Join(err, fmt.Errorf("%sTLS_CERT_FILE: want a certificate that is valid, "+
-			"got one that has expired", prefix))
-	}
-	report := check.Report{W: p.stdout, Program: p.name, Issuer: c.issuer(), Authority: c.Authority}
-	report.Settings(found, err)
-	if err == nil {
-		checkUpstream(c, p.transport, &report, given)
-	}
-	if report.Failed {
-		return errReported
-	}
-	return nil
-}
-
-// checkUpstream checks what the server would do: fetch keys, make a grant, verify the token.
-func checkUpstream(c config, transport http.RoundTripper, report *check.Report, given string) {
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
-	users := newVerifier(c, transport, nil)
-	go users.keys.Run(ctx)
-	_, err := users.keys.Get(ctx) // waits for the fetch, and returns its error
-	report.Keys(err)
-	_, lifetime, err := grant(ctx, c, transport)
-	report.Grant(lifetime, err)
-	report.Token(given, func(header string) *problem.Problem {
-		if _, err := users.authorize(ctx, []string{header}); err != nil {
-			return problemOf(err)
-		}
-		return nil
-	})
 }

@@ -34,9 +34,9 @@ func (r *Report) line(mark, what, text string) {
 }
 
 // Settings writes where each setting comes from, and what is wrong with them, one a
-// line in err. With an error nothing else can be checked. Call it before Token, whose advice
-// shows settings as they are shown here.
-func (r *Report) Settings(found *settings.Findings, err error) {
+// line in err. With an error nothing else can be checked, and advice follows. Call it before
+// Token, whose advice shows settings as they are shown here.
+func (r *Report) Settings(found *settings.Findings, err error, advice string) {
 	for _, s := range found.Settings {
 		fmt.Fprintf(r.W, "    %-37s  %-11s  %s\n", s.Name, s.Source, s.Shown)
 		r.words = append(r.words, "{"+s.Name+"}", s.Shown)
@@ -47,9 +47,8 @@ func (r *Report) Settings(found *settings.Findings, err error) {
 	}
 	if err != nil {
 		r.line("no", "settings", err.Error())
-		r.line("--", "Auth0 and IMS", "not checked: correct the settings first ("+
-			r.Program+" demo needs none)")
 		r.line("--", "a user token", "not checked")
+		r.line("--", "Auth0 and IMS", "not checked: correct the settings first"+advice)
 	} else {
 		r.line("ok", "settings", "complete")
 	}

@@ -16,7 +16,7 @@ const readyTimeout = 5 * time.Second
 
 // Ready asks the server on this machine whether it is ready: GET /readyz on the host and
 // port that its settings name, over https if it has a certificate. Its error says why it
-// is not.
+// is not; it does not name the host, which may be a misplaced secret.
 func Ready(ctx context.Context, host, port string, https bool) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -37,14 +37,14 @@ func Ready(ctx context.Context, host, port string, https bool) error {
 	}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return fmt.Errorf("not ready: no answer from %s: "+
-			"is the server running there, with the same settings?", address)
+		return fmt.Errorf("not ready: no answer from :%s: "+
+			"is the server running there, with the same settings?", port)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, 256))
-		return fmt.Errorf("not ready: %s: status %d: %+q",
-			address, resp.StatusCode, strings.TrimSpace(string(body)))
+		return fmt.Errorf("not ready: :%s: status %d: %+q",
+			port, resp.StatusCode, strings.TrimSpace(string(body)))
 	}
 	return nil
 }
