@@ -89,25 +89,21 @@ func newService(c config, transport http.RoundTripper, log *slog.Logger) *servic
 	return s
 }
 
-// announce logs where the server can be reached and which setting chose its port, and
-// warns about plain http beyond this machine.
-func announce(log *slog.Logger, addr net.Addr, tls bool, portSource string) {
-	log.Info("listening", "addr", addr.String(), "port_from", portSource)
+// announce logs where the server can be reached and which setting chose its port, warns
+// about plain http beyond this machine, and logs the warnings about the settings.
+func (s *service) announce(addr net.Addr, found *settings.Findings) {
+	s.log.Info("listening", "addr", addr.String(), "port_from", found.Setting(prefix+"PORT").Source)
 	scheme := "http"
-	if tls {
+	if s.config.Certificate != nil {
 		scheme = "https"
 	}
 	for _, a := range server.Addresses(addr) {
-		log.Info("reachable", "from", a.From, "url", scheme+"://"+a.HostPort+"/getToken")
+		s.log.Info("reachable", "from", a.From, "url", scheme+"://"+a.HostPort+"/getToken")
 	}
-	if !tls && !addr.(*net.TCPAddr).IP.IsLoopback() {
-		log.Warn("plain http: anyone on the same network can read the tokens; set " + prefix +
+	if s.config.Certificate == nil && !addr.(*net.TCPAddr).IP.IsLoopback() {
+		s.log.Warn("plain http: anyone on the same network can read the tokens; set " + prefix +
 			"TLS_CERT_FILE and _TLS_KEY_FILE, or make this port reachable for a TLS proxy only")
 	}
-}
-
-// warn logs the warnings about the settings.
-func (s *service) warn(found *settings.Findings) {
 	for _, warning := range found.Warnings {
 		s.log.Warn(warning)
 	}

@@ -14,24 +14,26 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"itwin-token-server/internal/check"
 	"itwin-token-server/internal/demo"
+	"itwin-token-server/internal/problem"
 	"itwin-token-server/internal/server"
 	"itwin-token-server/internal/telemetry"
 	"itwin-token-server/internal/upstream"
 )
 
-// version is set by release builds.
-var version = "dev"
+var version = "dev" // set by release builds
 
 // usage is the help text; PROGRAM stands for the program's name.
 const usage = `itwin-token-server gives apps an iTwin token for their user's Auth0 token.
 
 PROGRAM demo [-token-life 20s]
-        see it work, with nothing configured; with iTwin tokens that live for so long
+        see it work, with nothing configured
 PROGRAM [serve]
         serve until Ctrl-C
 PROGRAM check [TOKEN|-]
@@ -58,12 +60,10 @@ var (
 
 func main() {
 	if os.Getenv("GOGC") == "" {
-		// The live heap is 4 MB: by default it would be collected hundreds of times a second.
-		debug.SetGCPercent(400)
+		debug.SetGCPercent(400) // the live heap is 4 MB: the default would collect it all the time
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		// Above this, garbage is collected more often. It is more than clients can take (see
-		// internal/server): with less the collector would work in vain, and slow down callers.
+		// Unfinished headers can hold so much: with less, the collector would work in vain.
 		debug.SetMemoryLimit(320 << 20)
 	}
 	log.SetOutput(io.Discard)      // net/http would write upstream's text to it
@@ -119,7 +119,6 @@ type program struct {
 	transport http.RoundTripper // to Auth0 and IMS
 }
 
-// A command is what a command line runs.
 type command struct {
 	run     func(context.Context, program) error
 	maxArgs int
@@ -134,24 +133,20 @@ var commands = map[string]command{
 	"ready":   {runReady, 0, "no arguments: its settings are variables"},
 	"version": {runVersion, 0, "no arguments"},
 	"help":    {runHelp, 1, "no more than a command"},
-	"-h":      {runHelp, 1, "no more than a command"},
-	"--help":  {runHelp, 1, "no more than a command"},
 }
 
 // run runs the command that the arguments name, until it is done or ctx ends.
 func run(ctx context.Context, p program) error {
 	name := "serve"
-	if len(p.args) > 0 {
-		name, p.args = p.args[0], p.args[1:]
-	}
-	if len(p.args) > 0 && (p.args[0] == "-h" || p.args[0] == "--help") {
+	if slices.Contains(p.args, "-h") || slices.Contains(p.args, "--help") {
 		name, p.args = "help", nil
+	} else if len(p.args) > 0 {
+		name, p.args = p.args[0], p.args[1:]
 	}
 	command, known := commands[name]
 	if !known {
 		// Not the word itself: it may be a secret in the wrong place.
-		return fmt.Errorf("%w: unknown command: want serve, demo, check, ready, version or help",
-			errUsage)
+		return fmt.Errorf("%w: want serve, demo, check, ready, version or help", errUsage)
 	}
 	if len(p.args) > command.maxArgs {
 		return fmt.Errorf("%w: %s takes %s", errUsage, name, command.takes)
@@ -181,8 +176,7 @@ func runServe(ctx context.Context, p program) error {
 		return err
 	}
 	s := newService(c, p.transport, telemetry.NewLog(p.stderr, c.LogFormat, c.LogLevel))
-	announce(s.log, open.tokens.Addr(), c.Certificate != nil, found.Setting(prefix+"PORT").Source)
-	s.warn(found)
+	s.announce(open.tokens.Addr(), found)
 	return s.run(ctx, open, s.routes(nil))
 }
 
@@ -216,7 +210,71 @@ func runDemo(ctx context.Context, p program) error {
 		return err
 	}
 	level.Set(c.LogLevel)
-	announce(s.log, open.tokens.Addr(), false, found.Setting(prefix+"PORT").Source)
-	s.warn(found)
+	s.announce(open.tokens.Addr(), found)
 	return <-ended
+}
+
+// runReady asks the server that these settings describe: only those of its address matter.
+// A host that is refused is not even looked up: it may be a misplaced secret.
+func runReady(ctx context.Context, p program) error {
+	c, found, _ := loadConfig(p.environ, p.dir)
+	refused := found.Setting(prefix+"HOST").Refused || found.Setting(prefix+"PORT").Refused
+	if refused || c.Port == "0" {
+		return fmt.Errorf("not ready: %[1]sHOST, %[1]sPORT: want where the server listens: "+
+			"%[2]s check shows what they are", prefix, p.name)
+	}
+	return check.Ready(ctx, c.Host, c.Port, c.CertFile != "")
+}
+
+// runCheck checks a set-up. If ctx ends it returns at once, whatever the check waits for.
+func runCheck(ctx context.Context, p program) error {
+	ended := make(chan error, 1)
+	go func() { ended <- checkAll(p) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return errInterrupted
+	}
+}
+
+// checkAll checks the settings, Auth0's keys, a grant and perhaps a user token.
+func checkAll(p program) error {
+	given, err := check.ReadToken(p.args, p.stdin, p.stderr)
+	if err != nil {
+		return err
+	}
+	c, found, err := loadConfig(p.environ, p.dir)
+	if c.Certificate != nil && time.Now().After(c.Certificate.Expiry()) {
+		err = errors.Join(err, fmt.Errorf("%sTLS_CERT_FILE: want a certificate that is valid, "+
+			"got one that has expired", prefix))
+	}
+	report := check.Report{W: p.stdout, Program: p.name, Issuer: c.issuer(), Authority: c.Authority}
+	report.Settings(found, err, adviceIfIncomplete(found, p))
+	if err == nil {
+		checkUpstream(c, p.transport, &report, given)
+	}
+	if report.Failed {
+		return errReported
+	}
+	return nil
+}
+
+// checkUpstream does what the server would do: fetch keys, make a grant, verify the token. A
+// fetch that ends with the command's context would be reported as a failure, so it has its own.
+func checkUpstream(c config, transport http.RoundTripper, report *check.Report, given string) {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	users := newVerifier(c, transport, nil)
+	go users.keys.Run(ctx)
+	_, err := users.keys.Get(ctx) // waits for the fetch, and returns its error
+	report.Keys(err)
+	_, lifetime, err := grant(ctx, c, transport)
+	report.Grant(lifetime, err)
+	report.Token(given, func(header string) *problem.Problem {
+		if _, err := users.authorize(ctx, []string{header}); err != nil {
+			return problemOf(err)
+		}
+		return nil
+	})
 }

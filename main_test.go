@@ -23,6 +23,8 @@ import (
 	"testing"
 	"time"
 
+	"itwin-token-server/internal/server"
+	"itwin-token-server/internal/settings"
 	"itwin-token-server/internal/standin/standintest"
 	"itwin-token-server/internal/telemetry"
 )
@@ -167,7 +169,7 @@ func TestExitStatus(t *testing.T) {
 	}{
 		{command: "version", stdout: "itwin-token-server dev "},
 		{command: "help", stdout: "\nitwin-token-server check [TOKEN|-]\n"},
-		{command: "start", status: 2, stderr: "itwin-token-server: usage: unknown command"},
+		{command: "start", status: 2, stderr: "itwin-token-server: usage: want serve, demo"},
 		{command: "serve", status: 1, stderr: ".env.local line 1: "},
 		{command: "check", status: 1, stdout: "ITM_TOKEN_SERVER_CLIENT_ID "},
 		{command: "ready", status: 1, stderr: "itwin-token-server: not ready: "},
@@ -235,20 +237,25 @@ func TestServe(t *testing.T) {
 
 // Plain http is warned about, except on loopback.
 func TestAnnounce(t *testing.T) {
+	port := &settings.Setting{Name: prefix + "PORT", Source: "PORT"}
 	for _, tt := range []struct {
-		addr     string
-		tls      bool
-		url      string
-		warnings int
+		addr        string
+		certificate *server.Certificate
+		url         string
+		warnings    int
 	}{
-		{"127.0.0.1:3001", false, "http://127.0.0.1:3001/getToken", 0},
-		{"[::1]:3001", false, "http://[::1]:3001/getToken", 0},
-		{"192.0.2.7:3001", false, "http://192.0.2.7:3001/getToken", 1},
-		{"0.0.0.0:3001", false, "http://localhost:3001/getToken", 1},
-		{"0.0.0.0:443", true, "https://localhost:443/getToken", 0},
+		{"127.0.0.1:3001", nil, "http://127.0.0.1:3001/getToken", 0},
+		{"[::1]:3001", nil, "http://[::1]:3001/getToken", 0},
+		{"192.0.2.7:3001", nil, "http://192.0.2.7:3001/getToken", 1},
+		{"0.0.0.0:3001", nil, "http://localhost:3001/getToken", 1},
+		{"0.0.0.0:443", new(server.Certificate), "https://localhost:443/getToken", 0},
 	} {
 		addr, log := must(net.ResolveTCPAddr("tcp", tt.addr)), new(standintest.Log)
-		announce(telemetry.NewLog(log, "text", slog.LevelInfo), addr, tt.tls, "PORT")
+		s := &service{
+			config: config{Certificate: tt.certificate},
+			log:    telemetry.NewLog(log, "text", slog.LevelInfo),
+		}
+		s.announce(addr, &settings.Findings{Settings: []*settings.Setting{port}})
 		text := log.String()
 		for _, want := range []string{"url=" + tt.url + "\n", "addr=" + tt.addr + " port_from=PORT\n"} {
 			if !strings.Contains(text, want) {
