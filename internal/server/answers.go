@@ -11,11 +11,10 @@ import (
 
 // Header values that are the same in most answers are made once, not for each of them.
 var (
-	noStore   = []string{"no-store"}
-	noSniff   = []string{"nosniff"}
 	anyOrigin = []string{"*"}
 	exposed   = []string{"WWW-Authenticate, Retry-After"}
 	plainText = []string{"text/plain; charset=utf-8"}
+	always    = http.Header{"Cache-Control": {"no-store"}, "X-Content-Type-Options": {"nosniff"}}
 	preflight = http.Header{
 		"Access-Control-Allow-Methods": {"GET, HEAD"},
 		"Access-Control-Allow-Headers": {"Authorization, *"}, // * is all others: apps add tracing headers
@@ -30,8 +29,7 @@ var (
 func Headers(origins []string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h, origin, allowed := w.Header(), anyOrigin, true
-		h["Cache-Control"] = noStore
-		h["X-Content-Type-Options"] = noSniff
+		maps.Copy(h, always)
 		if len(origins) > 0 {
 			h.Set("Vary", "Origin")
 			origin = r.Header["Origin"]
@@ -60,32 +58,40 @@ func WriteText(w http.ResponseWriter, status int, body string) {
 	io.WriteString(w, body)
 }
 
+const typeJSON = "application/json"
+
 // WriteJSON writes an answer of strings and numbers as JSON.
 func WriteJSON(w http.ResponseWriter, status int, v map[string]any) {
 	body, _ := json.Marshal(v) // cannot fail for strings and numbers
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", typeJSON)
 	w.WriteHeader(status)
 	w.Write(body)
 }
 
-// maxAccept bounds the Accept header that is read, in bytes; browsers send 150.
-const maxAccept = 512
+// withoutSpace removes the white space of headers.
+var withoutSpace = strings.NewReplacer(" ", "", "\t", "")
 
 // PrefersJSON reports whether the Accept header lists application/json, and neither
 // text/plain nor text/* nor JSON with the quality 0. Other qualities are not read, so
 // "application/json, text/plain, */*", which axios and Angular send, means text.
 func PrefersJSON(h http.Header) bool {
-	// Several lines are one list (RFC 9110 §5.3).
-	accept := strings.ToLower(strings.ReplaceAll(strings.Join(h["Accept"], ","), " ", ""))
+	// Several lines are one list, and its empty items mean nothing (RFC 9110 §5.3, §5.6.1).
+	accept := strings.ToLower(withoutSpace.Replace(strings.Join(h["Accept"], ",")))
 	listed := false
-	for item := range strings.SplitSeq(accept[:min(len(accept), maxAccept)], ",") {
+	for item := range strings.FieldsFuncSeq(accept, func(r rune) bool { return r == ',' }) {
 		mediaType, _, _ := strings.Cut(item, ";")
-		isJSON := mediaType == "application/json"
-		zero := strings.HasSuffix(strings.TrimRight(item, "0."), ";q=") // q=0 to q=0.000
-		if mediaType == "text/plain" || mediaType == "text/*" || isJSON && zero {
+		if mediaType == "text/plain" || mediaType == "text/*" ||
+			mediaType == typeJSON && isZero(item) {
 			return false
 		}
-		listed = listed || isJSON
+		listed = listed || mediaType == typeJSON
 	}
 	return listed
+}
+
+// isZero reports whether an item of an Accept header has the quality 0, which may have
+// three decimals.
+func isZero(item string) bool {
+	_, rest, _ := strings.Cut(item+";", ";q=0")
+	return strings.HasPrefix(strings.TrimLeft(rest, ".0"), ";")
 }

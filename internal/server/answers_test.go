@@ -78,11 +78,24 @@ func TestPrefersJSON(t *testing.T) {
 		{"quality 0.000", "application/json; charset=utf-8; q=0.000, */*", false},
 		{"other types", "application/json5, application/problem+json, json, application/", false},
 		{"two lines", "application/json\ntext/plain", false},
-		{"far behind", strings.Repeat(",", 500) + "application/json", false},
+		{"quality 0 after a tab", "application/json ;\tq=0", false},
+		{"quality 0 in the middle", "application/json;q=0;v=1", false},
+		{"far behind", strings.Repeat("x/y,", 200) + "application/json", true},
 	} {
 		lines := strings.Split(test.accept, "\n")
 		if got := PrefersJSON(http.Header{"Accept": lines}); got != test.want {
 			t.Errorf("%s: PrefersJSON(%q) = %v, want %v", test.name, test.accept, got, test.want)
 		}
 	}
+}
+
+func FuzzPrefersJSON(f *testing.F) {
+	f.Add("Application/JSON;\tq=0.0, text/*", "*/*")
+	f.Fuzz(func(t *testing.T, line, other string) {
+		got := PrefersJSON(http.Header{"Accept": {line, other}})
+		listed := strings.Contains(strings.ToLower(withoutSpace.Replace(line+","+other)), typeJSON)
+		if got && !listed {
+			t.Errorf("PrefersJSON(%q, %q) = true", line, other)
+		}
+	})
 }
