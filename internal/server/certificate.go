@@ -1,15 +1,17 @@
 package server
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"os"
+	"strings"
 	"sync/atomic"
 	"time"
+
+	"itwin-token-server/internal/settings"
 )
 
 const reloadInterval = 30 * time.Second // a renewed certificate must be used within a minute
@@ -24,20 +26,22 @@ type Certificate struct {
 // loaded is what a good pair of files contains.
 type loaded struct {
 	pair  tls.Certificate
-	chain []byte // in PEM
+	chain string // in PEM
 }
 
-// LoadCertificate reads the files. Its errors name them and show nothing of their content.
+// LoadCertificate reads the files, as [settings.ReadFile] does: [Run] must not wait for a
+// FIFO, or read a device. Its errors name the files and show nothing of their content.
 func LoadCertificate(certFile, keyFile string) (*Certificate, error) {
-	chain, _ := os.ReadFile(certFile) // if it cannot be read, the next line says so
-	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
-	if err != nil {
+	chain, certErr := settings.ReadFile(certFile)
+	key, keyErr := settings.ReadFile(keyFile)
+	pair, pairErr := tls.X509KeyPair([]byte(chain), []byte(key))
+	if err := cmp.Or(certErr, keyErr, pairErr); err != nil {
 		return nil, fmt.Errorf("%s with %s: %v (the server's certificate must be the first, "+
 			"and the key without a passphrase)", certFile, keyFile, err)
 	}
 	// A file that is still being written has a whole leaf and half a chain, which
 	// few clients would accept. crypto/tls ignores what it cannot decode.
-	want := bytes.Count(chain, []byte("-----BEGIN CERTIFICATE-----"))
+	want := strings.Count(chain, "-----BEGIN CERTIFICATE-----")
 	if len(pair.Certificate) != want {
 		return nil, fmt.Errorf("%s: want %d whole certificates, got %d",
 			certFile, want, len(pair.Certificate))
@@ -59,9 +63,9 @@ func (c *Certificate) reload(ctx context.Context, log *slog.Logger) {
 		renewed, err := LoadCertificate(c.certFile, c.keyFile)
 		if err != nil {
 			log.Error("the TLS certificate cannot be used; keeping the previous one", "error", err)
-			continue
+		} else {
+			c.current.Store(renewed.current.Load())
 		}
-		c.current.Store(renewed.current.Load())
 	}
 }
 
@@ -85,8 +89,9 @@ func (c *Certificate) Expiry() time.Time { return c.current.Load().pair.Leaf.Not
 // certificate is missing.
 func (c *Certificate) Verify(roots *x509.CertPool) error {
 	current, intermediates := c.current.Load(), x509.NewCertPool()
-	intermediates.AppendCertsFromPEM(current.chain)
-	options := x509.VerifyOptions{Roots: roots, Intermediates: intermediates}
-	_, err := current.pair.Leaf.Verify(options)
+	intermediates.AppendCertsFromPEM([]byte(current.chain))
+	_, err := current.pair.Leaf.Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: intermediates,
+	})
 	return err
 }

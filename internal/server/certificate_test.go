@@ -81,6 +81,7 @@ func TestCertificateIsReloaded(t *testing.T) {
 			{"half a certificate", newChain[:len(newChain)/4], newKey, "tls.crt"},
 			{"half a chain", newChain[:len(newChain)*3/4], newKey, "want 2 whole certificates"},
 			{"half a key", newChain, newKey[:len(newKey)/2], "tls.key"},
+			{"too long", newChain + strings.Repeat("\n", 64<<10), newKey, "not a regular file"},
 		} {
 			before := s.log.String()
 			writePair(dir, test.chain, test.key)
