@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"time"
 )
 
 // A limitedListener keeps at most maxConnections connections open, which net/http
@@ -12,7 +13,7 @@ import (
 // in the system's queue. [http.Server] tells connState when a connection is closed.
 type limitedListener struct {
 	net.Listener
-	slots  chan struct{}   // one element for each open connection
+	slots  chan struct{}   // one for each open connection, and one for the Accept in progress
 	closed context.Context // done once the listener is closed
 	end    context.CancelFunc
 }
@@ -73,11 +74,13 @@ type answer struct {
 //
 // It also does so if a body may follow the request, because it is not read. net/http ignores
 // Transfer-Encoding in HTTP/1.0, and hides it from the handler: a chunked body would be taken
-// for the next request. So no connection of HTTP/1.0 is kept (RFC 9112 §6.1).
+// for the next request. So no connection of HTTP/1.0 is kept (RFC 9112 §6.1). Before net/http
+// closes a connection it waits for the end of the body: the deadline bounds that.
 func (a answer) endConnection() {
 	mayHaveBody := a.request.ContentLength != 0 || !a.request.ProtoAtLeast(1, 1)
 	if mayHaveBody || a.listener.closed.Err() != nil || len(a.listener.slots) > crowded {
 		a.Header().Set("Connection", "close") // no effect once the header is written
+		http.NewResponseController(a.ResponseWriter).SetReadDeadline(time.Now().Add(bodyTimeout))
 	}
 }
 

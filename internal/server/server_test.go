@@ -118,7 +118,7 @@ func TestErrorLog(t *testing.T) {
 		wantResponse(t, "no TLS", s.dial(t), "\x1b[31m is not TLS", response{})
 		wantResponse(t, "a panic", tls.Client(s.dial(t), insecure), post+"\r\n", response{})
 		wantResponse(t, "afterwards", tls.Client(s.dial(t), insecure), request, response{200, false})
-		want := regexp.MustCompile(`^.* level=WARN .*too many open files.*
+		want := regexp.MustCompile(`^.* level=WARN .* message="http: Accept error: [^"\\]*too many open files[^"\\]*"
 .* level=DEBUG .*TLS handshake error.*
 .* level=ERROR .*on purpose \\\\u202e.*
 $`)
@@ -138,6 +138,7 @@ func TestServeMetrics(t *testing.T) {
 		for target, want := range map[string]int{
 			"GET /metrics": 200, "GET /metrics?name=x": 200, "GET /": 404, "GET /metrics/": 404,
 			"GET //metrics": 404, "GET /%6detrics": 404, "OPTIONS *": 404,
+			"HEAD /metrics": 200, "POST /metrics": 404,
 		} {
 			conn := listener.dial(t)
 			wantResponse(t, target, conn, target+" HTTP/1.1\r\nHost: x\r\n\r\n", response{want, false})
