@@ -32,7 +32,8 @@ func (c *Cache) Get(hash [sha256.Size]byte) (subject string, ok bool) {
 	return e.subject, true
 }
 
-// Put remembers a token until its expiry.
+// Put remembers a token until its expiry. After it the token is verified again, with the
+// leeway.
 func (c *Cache) Put(hash [sha256.Size]byte, subject string, expiry time.Time) {
 	c.slot(hash).Store(&entry{hash, subject, expiry})
 }

@@ -65,11 +65,11 @@ func Fetch(
 	if previous != nil && maps.Equal(keys, previous.keys) {
 		return previous, nil
 	}
-	// Strings are always JSON.
+	// Cannot fail: strings only.
 	text, _ := json.Marshal(map[string][]jwk{"keys": slices.Collect(maps.Values(keys))})
 	found, err := keyfunc.NewJWKSetJSON(text)
 	if err != nil {
-		return nil, err
+		return nil, answer.Errorf(upstream.Nonsense, "the key set cannot be used: check the domain")
 	}
 	return &Set{Keyfunc: found.Keyfunc, keys: keys}, nil
 }

@@ -163,6 +163,9 @@ func FuzzFetch(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		set := fetch(t, s, text, nil)
+		if len(set.keys) < len(usableKeys(text)) {
+			t.Error("keyfunc refuses a key that was kept")
+		}
 		for kid := range set.keys {
 			found, err := set.Keyfunc(token(kid))
 			key, ok := found.(*rsa.PublicKey)

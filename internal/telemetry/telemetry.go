@@ -5,7 +5,6 @@ package telemetry
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -41,8 +40,7 @@ func NewLog(w io.Writer, format string, level slog.Leveler) *slog.Logger {
 // characters above ASCII.
 func Subject(sub string) string {
 	if strings.Contains(sub, "@") {
-		sum := sha256.Sum256([]byte(sub))
-		return "sha256:" + hex.EncodeToString(sum[:6])
+		return fmt.Sprintf("sha256:%.6x", sha256.Sum256([]byte(sub))) // its first 6 bytes
 	}
 	quoted := strconv.QuoteToASCII(sub[:min(len(sub), maxText)])
 	return quoted[1 : len(quoted)-1]
@@ -93,19 +91,20 @@ func New(config Config) *Observer {
 			durationHelp: "Time from a request's header to its answer.",
 		},
 		keys:   newFetches("Auth0 keys", "key_fetches_total", "key_fetch_duration_seconds"),
-		grants: newFetches("iTwin token", "grants_total", "grant_duration_seconds"),
+		grants: newFetches("iTwin token", "grants_total", "grant_duration_seconds", noSecret),
 	}
 }
 
 // noSecret is the result of a grant whose secret could not be read.
 const noSecret upstream.Kind = "secret"
 
-func newFetches(what, total, duration string) *fetches {
+// newFetches returns fetches with the results that all kinds have, and their own ones.
+func newFetches(what, total, duration string, own ...upstream.Kind) *fetches {
 	results := make(map[string]*result)
-	for _, kind := range []upstream.Kind{
+	for _, kind := range append(own,
 		"ok", upstream.Refused, upstream.Throttled, upstream.Nonsense,
-		upstream.Unreachable, upstream.Slow, noSecret, other,
-	} {
+		upstream.Unreachable, upstream.Slow, other,
+	) {
 		results[string(kind)] = &result{labels: fmt.Sprintf("result=%q", kind)}
 	}
 	return &fetches{what: what, events: events{
@@ -185,7 +184,7 @@ func (o *Observer) fetch(f *fetches, took time.Duration, err error) {
 }
 
 // resultOf returns the result of a fetch. An error that is not package upstream's is of
-// the secret's file.
+// the secret's file, which only grants read.
 func resultOf(err error) string {
 	if err == nil {
 		return "ok"

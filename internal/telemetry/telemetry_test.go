@@ -99,6 +99,9 @@ func TestFetches(t *testing.T) {
 			wantSeries(t, o, fmt.Sprintf("grants_total{result=%q} 1", step.result))
 		}
 	}
+	o.KeyFetch(0, errors.New("not of package upstream"))
+	wantSeries(t, o, `key_fetches_total{result="other"} 1`) // a key fetch reads no secret
+	log.Reset()
 	o.KeyFetch(time.Second, nil)
 	wantLog(t, &log, `level=INFO msg="got Auth0 keys" ms=1000`)
 	wantSeries(t, o, `grants_total{result="ok"} 3`, `key_fetches_total{result="ok"} 1`,
