@@ -62,7 +62,7 @@ func NewWithKeys(current, next, ims Key) (*Standin, error) {
 }
 
 // Start makes each listen on a free port of 127.0.0.1, over TLS. From then on
-// Tenant.Domain and IMS.URL have that port. Call it once, and Close after an error too.
+// Tenant.Domain and IMS.URL have that port. Call it once. After an error neither listens.
 func (s *Standin) Start() error {
 	host, err := s.serve(s.Tenant)
 	if err != nil {
@@ -70,6 +70,7 @@ func (s *Standin) Start() error {
 	}
 	s.Tenant.SetHost(host)
 	if host, err = s.serve(s.IMS); err != nil {
+		s.Close()
 		return err
 	}
 	s.IMS.SetHost(host)

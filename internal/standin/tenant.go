@@ -80,13 +80,6 @@ func (t *Tenant) AccessToken(audience string, change ...Claims) string {
 	return t.Sign(nil, merged(t.Claims([]string{audience, t.Issuer() + "userinfo"}), change...))
 }
 
-// ATJWT returns an access token of the RFC 9068 profile, which an API can be set to get.
-func (t *Tenant) ATJWT(audience string) string {
-	claims := merged(t.Claims([]string{audience, t.Issuer() + "userinfo"}),
-		Claims{"azp": nil, "client_id": appID, "jti": rand.Text()})
-	return t.Sign(Claims{"typ": "at+jwt"}, claims)
-}
-
 // OpaqueToken returns the access token that Auth0 gives to an app that requested no
 // audience: an encrypted token (RFC 7516 §7.1) that only Auth0 can read.
 func (t *Tenant) OpaqueToken() string {
