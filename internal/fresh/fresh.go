@@ -73,8 +73,8 @@ type Value[T any] struct {
 	left    func(time.Time) time.Duration // Until, or a test's clock
 }
 
-// A state is what readers see. It never changes once it is published. The next fetch is
-// the one in progress, if there is one.
+// A state is what readers see. It never changes once it is published. In this type, the
+// next fetch is the fetch in progress, or if there is none, the one to come.
 type state[T any] struct {
 	value  T
 	begun  time.Time // beginning of the value's fetch; zero: there has been no value
@@ -100,7 +100,7 @@ func New[T any](config Config[T]) *Value[T] {
 }
 
 // Last returns the last value, even if it has expired; zero if there has been none. It
-// is for metrics, not for serving.
+// may have expired, so it is not for serving: see [Value.Get].
 func (v *Value[T]) Last() T { return v.state.Load().value }
 
 // Begun returns when the fetch of the last value began; zero if there has been none.
@@ -141,7 +141,8 @@ func (v *Value[T]) Newer(ctx context.Context) (T, error) {
 }
 
 // await waits for the end of the next fetch, and returns the state that it made. If ctx
-// ends first, the state has only that error.
+// ends first, the state has only that error: a reader who asks again, at once, waits for
+// the same fetch.
 func (v *Value[T]) await(ctx context.Context, s *state[T]) *state[T] {
 	select {
 	case <-s.ended:
@@ -174,6 +175,6 @@ func Until(t time.Time) time.Duration {
 	return timeLeft(t, time.Now(), time.Now().Round(0))
 }
 
-// timeLeft is Until with both clocks given. Sub uses the wall clock if one of the times
-// has no monotonic reading, and wall has none.
+// timeLeft is Until with both clocks given: wall has no monotonic reading, so t.Sub(wall)
+// uses the wall clock.
 func timeLeft(t, now, wall time.Time) time.Duration { return min(t.Sub(now), t.Sub(wall)) }

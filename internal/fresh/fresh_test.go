@@ -148,9 +148,10 @@ func TestGetAfterAFailure(t *testing.T) {
 		time.Sleep(45 * time.Second) // the back-off is 30 s now
 		r.set(time.Second, nil)
 		before := len(r.fetches())
-		wantResult(t, get(v), result{err: errDown}) // at once,
+		// Get fails at once, and a fetch begins.
+		wantResult(t, get(v), result{err: errDown})
 		time.Sleep(time.Millisecond)
-		wantFetches(t, r, before+1) // and a fetch has begun
+		wantFetches(t, r, before+1)
 		wantResult(t, get(v), result{value: before + 1, took: time.Second - time.Millisecond})
 	})
 }
@@ -205,7 +206,8 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-// wantGaps wants these first gaps, in seconds, each but that of 1 s up to a tenth shorter.
+// wantGaps wants these first gaps, in seconds. Each may be up to a tenth shorter, but not
+// below 1 s.
 func wantGaps(t *testing.T, got, want []time.Duration) {
 	t.Helper()
 	for i, want := range want {
@@ -334,7 +336,7 @@ func TestNewerInAnOutage(t *testing.T) {
 		wantResult(t, newer(v), result{err: errDown, retry: time.Second}) // the back-off's first
 		wantResult(t, get(v), result{value: 1})
 
-		time.Sleep(45 * time.Second) // the back-off is 30 s now, the last fetch 13 s ago
+		time.Sleep(45 * time.Second) // the back-off is 30 s now, the last fetch more than 10 s ago
 		before := len(r.fetches())
 		wantResult(t, newer(v), result{err: errDown, retry: 10 * time.Second})
 		time.Sleep(4 * time.Second)
