@@ -248,8 +248,7 @@ func parseScope(text string) (string, bool) {
 }
 
 func parseFormat(text string) (string, bool) {
-	format := strings.ToLower(text)
-	return format, format == "text" || format == "json"
+	return strings.ToLower(text), strings.EqualFold(text, "text") || strings.EqualFold(text, "json")
 }
 
 // A secret prints as [redacted]. Where fmt calls no method (another verb, an

@@ -155,8 +155,8 @@ func run(ctx context.Context, p program) error {
 }
 
 func runVersion(_ context.Context, p program) error {
-	commit, golang := telemetry.Commit(), runtime.Version()
-	_, err := fmt.Fprintln(p.stdout, "itwin-token-server", version, commit, golang)
+	_, err := fmt.Fprintln(p.stdout, "itwin-token-server", version,
+		telemetry.Commit(), runtime.Version())
 	return err
 }
 
@@ -216,14 +216,14 @@ func runDemo(ctx context.Context, p program) error {
 
 // runReady asks the server that these settings describe: only those of its address matter.
 // A host that is refused is not even looked up: it may be a misplaced secret.
-func runReady(ctx context.Context, p program) error {
+func runReady(_ context.Context, p program) error {
 	c, found, _ := loadConfig(p.environ, p.dir)
 	refused := found.Setting(prefix+"HOST").Refused || found.Setting(prefix+"PORT").Refused
 	if refused || c.Port == "0" {
 		return fmt.Errorf("not ready: %[1]sHOST, %[1]sPORT: want where the server listens: "+
 			"%[2]s check shows what they are", prefix, p.name)
 	}
-	return check.Ready(ctx, c.Host, c.Port, c.CertFile != "")
+	return check.Ready(c.Host, c.Port, c.CertFile != "")
 }
 
 // runCheck checks a set-up. If ctx ends it returns at once, whatever the check waits for.

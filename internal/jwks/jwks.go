@@ -34,8 +34,7 @@ type Set struct {
 
 // Has reports whether the key with this ID is in the set.
 func (s *Set) Has(kid string) bool {
-	_, ok := s.keys[kid]
-	return ok
+	return s.keys[kid] != jwk{}
 }
 
 // Fetch gets the keys that the tenant of this domain publishes. If they are those of the
