@@ -34,8 +34,8 @@ const (
 	keysRenew  = 5 * time.Minute
 	keysExpiry = 24 * time.Hour
 
-	// keysMaxBackoff is the longest pause between two fetches while there are no keys:
-	// short enough to recover within 15 s of Auth0's return.
+	// keysMaxBackoff is the longest back-off while there are no keys: even after a fetch
+	// that hung for 10 s, they are back within 15 s of Auth0's return.
 	keysMaxBackoff = 4 * time.Second
 
 	unknownKeyTimeout = 3 * time.Second // of a request that waits for newer keys
@@ -100,8 +100,9 @@ func (v *verifier) authorize(ctx context.Context, header []string) (subject stri
 	return v.verify(ctx, raw)
 }
 
-// verify checks a user token and returns its subject, as the log may show it. If
-// there are no keys it waits for a fetch in progress, until ctx ends. Every error is a
+// verify checks a user token and returns its subject, as the log may show it. If there are
+// no keys it waits for a fetch in progress, and if the token's key is unknown, for newer keys,
+// at most unknownKeyTimeout; in both cases only until ctx ends. Every error is a
 // [*problem.Problem] or wraps one. It also returns the subject if the problem's status is 403.
 func (v *verifier) verify(ctx context.Context, raw string) (subject string, err error) {
 	keys, err := v.keys.Get(ctx)
@@ -156,7 +157,7 @@ func checkHeader(raw string) (kid string, err error) {
 	}
 	first, rest, _ := strings.Cut(raw, ".")
 	second, _, _ := strings.Cut(rest, ".")
-	// After an error, text is the part before it; jwt refuses such a token below.
+	// After an error, text is the part before it; jwt refuses such a token later, in parse.
 	text, _ := base64.RawURLEncoding.DecodeString(first)
 	if len(text) > maxHeader || countValues(second) > maxValues {
 		return "", problem.TooLong
@@ -207,6 +208,7 @@ func (v *verifier) parse(raw string, key jwt.Keyfunc) (jwt.MapClaims, error) {
 	// Not a struct: encoding/json ignores case when it matches field names.
 	claims := jwt.MapClaims{}
 	_, err := v.parser.ParseWithClaims(raw, claims, key)
+	// jwt fills claims before it verifies anything: after an error they are not to be trusted.
 	switch {
 	case errors.Is(err, jwt.ErrTokenMalformed):
 		return nil, problem.Malformed

@@ -19,8 +19,8 @@ import (
 	"itwin-token-server/internal/standin/standintest"
 )
 
-// wantVerify verifies a token twice, since the first may be remembered, and wants the
-// problem each time, nil for none.
+// wantVerify verifies a token twice, since the second time it may be found in the cache, and
+// wants the problem each time, nil for none.
 func (s *testServer) wantVerify(name, token string, want *problem.Problem) {
 	s.t.Helper()
 	for range 2 {
@@ -68,7 +68,8 @@ func (s *testServer) ofNextKey() string {
 	return s.Tenant.SignWith(s.Tenant.NextKey(), nil, s.Tenant.Claims(testAudience))
 }
 
-// withJSON returns an access token with more claims, which need not be JSON.
+// withJSON appends the text to an access token's claims. It need not be valid; of a repeated
+// name the last counts.
 func (s *testServer) withJSON(more string) string {
 	return s.sign(strings.TrimSuffix(s.claims(), "}") + "," + more + "}")
 }
@@ -166,6 +167,7 @@ func TestHeaders(t *testing.T) {
 		s.wantField("Kid", nil, "unknown") // another field
 		twoAlgs := base64url(`{"alg":"RS256","alg":"none"}`) + ".e30.AA"
 		s.wantVerify("two algs", twoAlgs, problem.Algorithm)
+		// One for the keys. They are less than 10 s old, so unknown kids caused no other.
 		if s.Tenant.Requests() != 1 {
 			t.Errorf("%d requests to the tenant, want 1: no URL is followed", s.Tenant.Requests())
 		}
@@ -282,7 +284,7 @@ func TestRequiredScopes(t *testing.T) {
 func TestUnknownKeys(t *testing.T) {
 	testServing(t, nil, func(t *testing.T, s *testServer) {
 		s.wantVerify("known key", s.userToken(), nil)
-		s.Tenant.Misbehave(standintest.Delay(time.Second)) // the longest that the others wait
+		s.Tenant.Misbehave(standintest.Delay(time.Second)) // so a caller with an unknown key waits 1 s
 		later, start := "", time.Now()
 		for second := range 60 {
 			switch second {
@@ -392,7 +394,7 @@ func TestKeysServeForADayWithoutTheTenant(t *testing.T) {
 // jwt decodes a token before it verifies the signature. Refusing the worst token that
 // fits takes a bounded number of allocations; [TestClaimsInJSON] sees if it converts numbers.
 //
-// countValues counts 9 values in a token without them. 380 more, or 190 empty lists, which
+// countValues counts 9 values in an unchanged token. 380 more, or 190 empty lists, which
 // count twice, are just within maxValues, and 20 more exceed it. A value takes 3 allocations
 // at most and the rest about 100, so all take less than 4 for each of maxValues.
 func TestExpensiveTokens(t *testing.T) {
@@ -430,6 +432,7 @@ func FuzzToken(f *testing.F) {
 	f.Add(s.withJSON(`"exp":4.1e9,"nbf":1e-7,"iat":123456789012345678901234567890`))
 	f.Add(s.sign(`{"exp":1e400,"x":[[[{},9e-323]]]}`))
 	f.Fuzz(func(t *testing.T, other string) {
+		s.t = t // failures belong to this input
 		if s.verify(other) == nil && signedPart(other) != signedPart(token) {
 			t.Errorf("verify(%q) passed, and the tenant did not sign it", other)
 		}

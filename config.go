@@ -121,8 +121,8 @@ func (c *config) loadCertificate(keyFile string) (string, error) {
 	return key, err
 }
 
-// scheme is what a proxy's URL may begin with. net/http takes proxy:3128 too, without one,
-// which url.Parse would take for the scheme.
+// scheme is what a proxy's URL may begin with. It is cut off before parsing: net/http also
+// takes proxy:3128, where url.Parse would take proxy for the scheme.
 var scheme = regexp.MustCompile(`^\w+://`)
 
 // checkProxySetting returns an error if the proxy's URL cannot be parsed: net/http would

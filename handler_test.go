@@ -334,7 +334,7 @@ func TestMetrics(t *testing.T) {
 			`request_duration_seconds_count 2`,
 			`grants_total{result="ok"} 1`,
 			`key_fetches_total{result="ok"} 1`,
-			"token_expiry_timestamp_seconds 946688400", // 2000-01-01T01:00:00Z
+			"token_expiry_timestamp_seconds 946688400", // 1 h after a bubble's start, in 2000
 			"keys_age_seconds 1200")                    // since the last good fetch
 	})
 }

@@ -49,7 +49,7 @@ Settings are variables of the environment, or lines of .env.local or .env in the
 folder; check lists them all. The repository's .env explains each.
 `
 
-// endTimeout is how long the program may take to end. A shutdown takes at most 10 s.
+// endTimeout is how long the program may take to end. [server.Run] takes at most 9 s.
 const endTimeout = 11 * time.Second
 
 var (
@@ -63,7 +63,7 @@ func main() {
 		debug.SetGCPercent(400) // the live heap is 4 MB: the default would collect it all the time
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		// Unfinished headers can hold so much: with less, the collector would work in vain.
+		// Unfinished headers can hold 234 MiB: with less, the collector would work in vain.
 		debug.SetMemoryLimit(320 << 20)
 	}
 	log.SetOutput(io.Discard)      // net/http would write upstream's text to it

@@ -33,8 +33,8 @@ func (r *Report) line(mark, what, text string) {
 	fmt.Fprintf(r.W, "%s  %-14s  %s\n", mark, what, text)
 }
 
-// Settings writes where each setting comes from, and what is wrong with them, one a
-// line in err. With an error nothing else can be checked, and advice follows. Call it before
+// Settings writes where each setting comes from, and what is wrong with them: err, which has
+// a line for each. With an error nothing else can be checked, and advice follows. Call it before
 // Token, whose advice shows settings as they are shown here.
 func (r *Report) Settings(found *settings.Findings, err error, advice string) {
 	for _, s := range found.Settings {

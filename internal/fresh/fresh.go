@@ -141,8 +141,8 @@ func (v *Value[T]) Newer(ctx context.Context) (T, error) {
 }
 
 // await waits for the end of the next fetch, and returns the state that it made. If ctx
-// ends first, the state has only that error: a reader who asks again, at once, waits for
-// the same fetch.
+// ends first, the state has only that error. Its zero times mean that the reader may ask
+// again at once, and ask does nothing on its nil channel.
 func (v *Value[T]) await(ctx context.Context, s *state[T]) *state[T] {
 	select {
 	case <-s.ended:

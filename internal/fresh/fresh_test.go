@@ -127,8 +127,8 @@ func TestColdStartCostsOneFetch(t *testing.T) {
 		r := &remote{takes: 2 * time.Second}
 		v := New(Config[int]{Fetch: r.fetch})
 		var readers sync.WaitGroup
-		left := result{err: errTimeout, took: 2 * time.Second}
-		readers.Go(func() { wantResult(t, read(v.Get, left.took), left) })
+		impatient := result{err: errTimeout, took: 2 * time.Second}
+		readers.Go(func() { wantResult(t, read(v.Get, impatient.took), impatient) })
 		for range 500 {
 			readers.Go(func() { wantResult(t, get(v), result{value: 1, took: 3 * time.Second}) })
 		}
@@ -229,7 +229,7 @@ func TestTheTermBeginsWithTheFetch(t *testing.T) {
 		if got := get(v); got.err == nil {
 			t.Errorf("after its expiry: %d, want an error", got.value)
 		}
-		if gap := r.gaps()[0]; gap != 10*time.Second { // 1 s is the least after a fetch
+		if gap := r.gaps()[0]; gap != 10*time.Second { // 9 s of fetch and minGap
 			t.Errorf("the renewal began %v after the fetch, want 10s", gap)
 		}
 	})
@@ -353,7 +353,8 @@ func TestNewerInAnOutage(t *testing.T) {
 // However the fetches of an outage fail, and whenever it ends.
 func TestGetSucceedsSoonAfterAnOutage(t *testing.T) {
 	const poll = 100 * time.Millisecond
-	for takes, want := range map[time.Duration]time.Duration{ // of a fetch in the outage
+	// How long a fetch in the outage takes, and what docs/operate.md promises.
+	for takes, want := range map[time.Duration]time.Duration{
 		0: 5 * time.Second, 10 * time.Second: 11 * time.Second,
 	} {
 		for outage := time.Minute; outage < 90*time.Second; outage += time.Second {

@@ -73,7 +73,7 @@ func (v *Value[T]) plan(s *state[T], begun time.Time, took, renew time.Duration)
 		pause = asks.RetryAfter()
 	}
 	earliest := took + max(pause, minGap)
-	planned := earliest // after a pause
+	planned := earliest // stays so if the fetch failed and asked for a pause
 	if s.err == nil {
 		v.backoff = 0
 		planned = max(earliest, jitter(renew))

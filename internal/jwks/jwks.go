@@ -39,7 +39,8 @@ func (s *Set) Has(kid string) bool {
 
 // Fetch gets the keys that the tenant of this domain publishes. If they are those of the
 // previous set, which may be nil, it returns that one, so that its verified tokens stay
-// remembered. Its errors are those of [upstream.Do].
+// remembered. Its errors are of type [*upstream.Error], or
+// [context.Canceled].
 func Fetch(
 	ctx context.Context, transport http.RoundTripper, domain string, previous *Set,
 ) (*Set, error) {
@@ -101,8 +102,8 @@ func usableKeys(body []byte) map[string]jwk {
 	return usable
 }
 
-// usable reports whether RS256 can use the key. It does not look for even numbers, since
-// crypto/rsa accepts no signature by a key that has one.
+// usable reports whether RS256 can use the key. It lets an even modulus or exponent
+// pass: crypto/rsa accepts no signature by such a key.
 func (k jwk) usable() bool {
 	n, e := bits(k.N), bits(k.E)
 	return k.Kty == "RSA" && k.Kid != "" &&

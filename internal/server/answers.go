@@ -92,6 +92,7 @@ func PrefersJSON(h http.Header) bool {
 // isZero reports whether an item of an Accept header has the quality 0, which may have
 // three decimals.
 func isZero(item string) bool {
+	// After 0 and its decimals, all zeros, the parameter must end; the ; added here ends the last.
 	_, rest, _ := strings.Cut(item+";", ";q=0")
 	return strings.HasPrefix(strings.TrimLeft(rest, ".0"), ";")
 }

@@ -52,7 +52,7 @@ var quoteFirst = regexp.MustCompile(`^['"]`)
 
 // parseLine returns the variable that a line of a .env file sets, with an empty name if
 // the line is blank, a comment or broken. The value is the text in the line, also where
-// godotenv would change it: it may be the secret, which must be known to be hidden.
+// godotenv would change it: it may be the secret, which can be hidden only if it is known.
 func parseLine(line string) (name, value string, err error) {
 	start := strings.IndexAny(line, "=:") + 1
 	parts := valueAndComment.FindStringSubmatch(strings.TrimSpace(line[start:]))
@@ -61,7 +61,7 @@ func parseLine(line string) (name, value string, err error) {
 		return "", "", errBroken // godotenv's error quotes the line
 	}
 	for name, value = range values {
-		// NAME value, set NAME=value; NAME="value"#comment
+		// The first refuses NAME value and set NAME=value, the second NAME="value"#comment.
 		if len(strings.Fields(name)) != 1 || quoteFirst.MatchString(parts[4]) {
 			return "", "", errBroken
 		}

@@ -11,7 +11,7 @@ import (
 // secrets are texts that must not be shown.
 type secrets []string
 
-// minSecret is the shortest secret that is looked for within values, in characters: a
+// minSecret is the shortest secret that is looked for within values, in bytes: a
 // shorter one may be there by chance.
 const minSecret = 8
 

@@ -109,8 +109,8 @@ func (s *Setting) find(sources []source) {
 	s.offer(s.Default, "default")
 }
 
-// none is what counts as no value: spaces, or a comment. A secret may begin with a #,
-// but has no spaces after it; any other value that begins with one is a comment.
+// none is what counts as no value: spaces, or a comment. A secret that begins with a # is a
+// comment only if it has a space; for other settings see offer.
 var none = regexp.MustCompile(`^\s*(#.*\s.*)?$`)
 
 // placeholder is what sample files and instructions have in place of a value. It is in

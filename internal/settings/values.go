@@ -41,8 +41,8 @@ func Authority(text string) (string, bool) {
 	return "https:" + strings.TrimRight(rest, "/"), authority.MatchString(text)
 }
 
-// invisible is a control or format character, such as a line break or U+200B, or is not
-// text in UTF-8.
+// invisible is a control or format character, such as a line break or U+200B, or what is not
+// text in UTF-8, which regexp reads as U+FFFD.
 var invisible = regexp.MustCompile(`[\pC\x{FFFD}]`)
 
 // Text is any text in one line.
@@ -58,8 +58,8 @@ func List(text string) ([]string, bool) {
 	return items, len(items) > 0 && !notList.MatchString(text) && !invisible.MatchString(text)
 }
 
-// scopes has the characters of RFC 6749 §3.3 but the comma, which only separates: space,
-// !, # to +, - to [, ] to ~.
+// scopes allows the characters of RFC 6749 §3.3 (space, !, # to +, - to [, ] to ~) except the
+// comma, which is meant as a separator.
 var scopes = regexp.MustCompile(`^[ !#-+\--\[\]-~]*$`)
 
 // Scopes is a list separated by spaces.
@@ -71,8 +71,8 @@ func Scopes(text string) ([]string, bool) {
 // brackets.
 func Host(text string) (string, bool) {
 	host := strings.TrimSuffix(strings.TrimPrefix(text, "["), "]")
-	_, notIP := netip.ParseAddr(host)
-	return host, notIP == nil || hostName.MatchString(host)
+	_, err := netip.ParseAddr(host)
+	return host, err == nil || hostName.MatchString(host)
 }
 
 // Port is a number from 0 to 65535.
