@@ -274,7 +274,7 @@ func TestRequiredScopes(t *testing.T) {
 		change := standintest.Claims{"scope": test.scope, "permissions": test.permissions}
 		token := s.userToken(change)
 		s.wantVerify(fmt.Sprint(change), token, test.want)
-		// Nobody learns about scopes without a signature.
+		// A token without a valid signature is not told about scopes.
 		s.wantVerify("forged", forge(token, "forged"), problem.Signature)
 	}
 }

@@ -85,7 +85,7 @@ func main() {
 }
 
 // untilSignal returns a context that ends with the first signal. A second one ends the
-// program at once, and so does endTimeout, whatever hangs, such as a log that nobody reads.
+// program at once, and so does endTimeout, whatever hangs, such as a log that is not read.
 func untilSignal() context.Context {
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // nohup starts a program with SIGHUP ignored: keep it so

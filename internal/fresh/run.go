@@ -36,7 +36,7 @@ func (v *Value[T]) Run(ctx context.Context) {
 
 // fetch makes one fetch. It publishes one state before it and one after it.
 func (v *Value[T]) fetch(ctx context.Context) {
-	// The copy has the same channels: who has asked for this fetch waits for its end.
+	// The copy has the same channels: readers who asked for this fetch wait for its end.
 	during := *v.state.Load()
 	during.fetching = true
 	v.state.Store(&during)
